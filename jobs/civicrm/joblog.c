@@ -1,0 +1,38 @@
+#include "joblog.h"
+
+#include "base/cleanup.h"
+
+#include <stdlib.h>
+#include <sysexits.h>
+
+int joblog_mark(struct helper *h, int64_t *ret_mark, struct err *e) {
+    autorows struct db_rows rows = {0};
+    if (db_query(h->db, "SELECT COALESCE(MAX(id), 0) FROM civicrm_job_log", &rows, e) < 0)
+        return -1;
+    *ret_mark = rows.n ? helper_number(&rows, 0, 0) : 0;
+    return 0;
+}
+
+int joblog_judge(struct helper *h, int64_t mark, const struct verdict_process *p, struct verdict *v,
+                 struct err *e) {
+    autorows struct db_rows got = {0};
+    if (db_queryf(h->db, &got, e,
+                  "SELECT COALESCE(job_id, 0), UNIX_TIMESTAMP(run_time), name, description, data "
+                  "FROM civicrm_job_log WHERE id > %lld ORDER BY id",
+                  (long long)mark) < 0)
+        return -1;
+    autofree struct verdict_row *rows = calloc(got.n + 1, sizeof *rows);
+    if (!rows)
+        return err_set(e, EX_OSERR, "out of memory");
+    for (size_t i = 0; i < got.n; i++) {
+        char **cell = &got.cells[i * got.columns];
+        rows[i] = (struct verdict_row){.job_id = helper_number(&got, i, 0),
+                                       .time_s = helper_number(&got, i, 1),
+                                       .name = cell[2],
+                                       .description = cell[3],
+                                       .data = cell[4]};
+    }
+    if (verdict_judge(v, rows, got.n, p) < 0)
+        return err_set(e, EX_OSERR, "out of memory");
+    return 0;
+}
