@@ -15,6 +15,10 @@ static const struct {
     int (*open)(const struct options *o, const char *destination, struct store **ret,
                 struct err *e);
 } kinds[] = {
+    {"s3://", store_s3_open},
+    {"sftp://", store_sftp_open},
+    {"https://", store_dav_open},
+    {"http://", store_dav_open},
     {NULL, NULL},
 };
 
@@ -22,8 +26,8 @@ static bool is_url(const char *text) {
     return strstr(text, "://") != NULL;
 }
 
-int store_open(const struct options *o, const char *destination, struct store **ret,
-               struct err *e) {
+static int open_kind(const struct options *o, const char *destination, struct store **ret,
+                     struct err *e) {
     if (strcmp(destination, "-") == 0)
         return store_pipe_open(o, destination, ret, e);
     for (int i = 0; kinds[i].scheme; i++)
@@ -32,6 +36,17 @@ int store_open(const struct options *o, const char *destination, struct store **
     if (is_url(destination))
         return err_set(e, EX_USAGE, "%s: no such kind of destination", destination);
     return store_dir_open(o, destination, ret, e);
+}
+
+int store_open(const struct options *o, const char *destination, struct store **ret,
+               struct err *e) {
+    struct store *inner;
+    if (open_kind(o, destination, &inner, e) < 0)
+        return -1;
+    if (store_age_wrap(o, inner, ret, e) == 0)
+        return 0;
+    store_free(inner);
+    return -1;
 }
 
 struct newest {

@@ -17,7 +17,8 @@
 
 enum {
     // The first bytes of an archive that patch() may rewrite. A store that cannot seek but can
-    // hold data back (a first part of S3, a first chunk of age) sends these last.
+    // hold data back (a first part of S3, a first chunk of age) sends these last. Encryption puts
+    // its header before them: the kinds allow for STORE_HEAD_MAX more.
     STORE_HEAD_MAX = 64 << 10,
 };
 
@@ -87,5 +88,14 @@ int store_dir_open(const struct options *o, const char *destination, struct stor
                    struct err *e);
 int store_pipe_open(const struct options *o, const char *destination, struct store **ret,
                     struct err *e);
+int store_s3_open(const struct options *o, const char *destination, struct store **ret,
+                  struct err *e);
+int store_sftp_open(const struct options *o, const char *destination, struct store **ret,
+                    struct err *e);
+int store_dav_open(const struct options *o, const char *destination, struct store **ret,
+                   struct err *e);
+
+// Encryption around a store, which it takes over when it succeeds.
+int store_age_wrap(const struct options *o, struct store *inner, struct store **ret, struct err *e);
 
 #endif
