@@ -11,22 +11,21 @@ static void clean(char *text) {
             *p = '?';
 }
 
-int err_set(struct err *e, int code, const char *fmt, ...) {
+void err_put(struct err *e, int code, const char *fmt, ...) {
     if (!e)
-        return -1;
+        return;
     va_list ap;
     va_start(ap, fmt);
     e->code = code;
     vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
     clean(e->text);
-    return -1;
 }
 
-int err_errno(struct err *e, int code, const char *fmt, ...) {
+void err_put_errno(struct err *e, int code, const char *fmt, ...) {
     int saved = errno;
     if (!e)
-        return -1;
+        return;
     va_list ap;
     va_start(ap, fmt);
     e->code = code;
@@ -36,12 +35,11 @@ int err_errno(struct err *e, int code, const char *fmt, ...) {
     const char *why = strerrordesc_np(saved);
     snprintf(e->text + n, sizeof e->text - n, ": %s", why ? why : "unknown error");
     clean(e->text);
-    return -1;
 }
 
-int err_wrap(struct err *e, const char *fmt, ...) {
+void err_put_where(struct err *e, const char *fmt, ...) {
     if (!e)
-        return -1;
+        return;
     char where[256], all[ERR_TEXT];
     va_list ap;
     va_start(ap, fmt);
@@ -50,5 +48,4 @@ int err_wrap(struct err *e, const char *fmt, ...) {
     snprintf(all, sizeof all, "%s: %.*s", where, ERR_TEXT - 260, e->text);
     memcpy(e->text, all, sizeof all);
     clean(e->text);
-    return -1;
 }

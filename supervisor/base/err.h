@@ -15,14 +15,32 @@ struct err {
     char text[ERR_TEXT]; // one line, without newline and without secrets
 };
 
-// Sets e (which may be NULL: the error is dropped) and returns -1, for `return err_set(…)`.
-// Control characters in the text become '?', so that input cannot forge log lines.
-__attribute__((format(printf, 3, 4))) int err_set(struct err *e, int code, const char *fmt, ...);
+// Sets e (which may be NULL: the error is dropped) and is -1, for `return err_set(…)`. A macro, so
+// that analysers see the -1. Control characters in the text become '?', so that input cannot forge
+// log lines.
+#define err_set(e, code, ...)                                                                      \
+    ({                                                                                             \
+        err_put(e, code, __VA_ARGS__);                                                             \
+        -1;                                                                                        \
+    })
 
 // As err_set, with ": " and the text of errno appended.
-__attribute__((format(printf, 3, 4))) int err_errno(struct err *e, int code, const char *fmt, ...);
+#define err_errno(e, code, ...)                                                                    \
+    ({                                                                                             \
+        err_put_errno(e, code, __VA_ARGS__);                                                       \
+        -1;                                                                                        \
+    })
 
-// Puts "WHERE: " before the text of an error that is set. Returns -1.
-__attribute__((format(printf, 2, 3))) int err_wrap(struct err *e, const char *fmt, ...);
+// Puts "WHERE: " before the text of an error that is set; is -1.
+#define err_wrap(e, ...)                                                                           \
+    ({                                                                                             \
+        err_put_where(e, __VA_ARGS__);                                                             \
+        -1;                                                                                        \
+    })
+
+__attribute__((format(printf, 3, 4))) void err_put(struct err *e, int code, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) void err_put_errno(struct err *e, int code, const char *fmt,
+                                                         ...);
+__attribute__((format(printf, 2, 3))) void err_put_where(struct err *e, const char *fmt, ...);
 
 #endif
