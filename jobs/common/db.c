@@ -190,7 +190,7 @@ int db_open(const struct db_options *o, struct db **ret, enum obstacle *ret_why,
         *ret_why = OBSTACLE_OTHER;
     if (o->password_file && file_secret(o->password_file, &password, e) < 0) {
         if (e)
-            e->code = EX_NOINPUT;
+            e->code = EX_CONFIG;
         return err_wrap(e, "the database's password");
     }
     struct db *db = calloc(1, sizeof *db);

@@ -43,7 +43,7 @@ const char *db_where(const struct db_options *o, char *buf, size_t size);
 struct db;
 
 // Connects and logs in. The connection uses utf8mb4, never reads local files for the server and
-// never reconnects by itself. -1: e (EX_NOPERM when access is denied, EX_NOINPUT when the password
+// never reconnects by itself. -1: e (EX_NOPERM when access is denied, EX_CONFIG when the password
 // file cannot be read, else EX_UNAVAILABLE) begins with the obstacle in words; *ret_why (unless
 // NULL) is its kind.
 int db_open(const struct db_options *o, struct db **ret, enum obstacle *ret_why, struct err *e);

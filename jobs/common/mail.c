@@ -138,23 +138,14 @@ static int login(CURL *c, const struct mail_account *a, bool smtp, struct talk *
                   said ? t->line : "", e);
 }
 
-int mail_login(const struct mail_account *a, enum obstacle *ret_why, struct err *e) {
-    autofree char *password = NULL;
+static int with_password(const struct mail_account *a, const char *url, bool plain, bool smtp,
+                         enum obstacle *ret_why, struct err *e) {
     char error[CURL_ERROR_SIZE] = "";
     struct talk talk = {0};
-    bool plain = false, smtp = false;
-    enum obstacle why = OBSTACLE_OTHER;
-    if (ret_why)
-        *ret_why = why;
-    autofree char *url = real_url(a->url, &plain, &smtp);
-    if (!url)
-        return err_set(e, EX_CONFIG,
-                       "\"%s\" is none of smtp://, smtps://, imap://, imaps:// (or smtp+plain://, "
-                       "imap+plain:// without encryption)",
-                       a->url);
+    autofree char *password = NULL;
     if (a->password_file && file_secret(a->password_file, &password, e) < 0) {
         if (e)
-            e->code = EX_NOINPUT;
+            e->code = EX_CONFIG;
         return err_wrap(e, "the mail account's password");
     }
     CURL *c = curl_easy_init();
@@ -165,10 +156,23 @@ int mail_login(const struct mail_account *a, enum obstacle *ret_why, struct err 
         curl_easy_setopt(c, CURLOPT_USERNAME, a->user);
         curl_easy_setopt(c, CURLOPT_PASSWORD, password ? password : "");
     }
-    int rc = login(c, a, smtp, &talk, error, &why, e);
+    int rc = login(c, a, smtp, &talk, error, ret_why, e);
     curl_easy_cleanup(c);
     if (password)
         explicit_bzero(password, strlen(password));
+    return rc;
+}
+
+int mail_login(const struct mail_account *a, enum obstacle *ret_why, struct err *e) {
+    bool plain = false, smtp = false;
+    enum obstacle why = OBSTACLE_OTHER;
+    char *url = real_url(a->url, &plain, &smtp);
+    int rc = url ? with_password(a, url, plain, smtp, &why, e)
+                 : err_set(e, EX_CONFIG,
+                           "\"%s\" is none of smtp://, smtps://, imap://, imaps:// (or "
+                           "smtp+plain://, imap+plain:// without encryption)",
+                           a->url);
+    free(url);
     if (ret_why)
         *ret_why = why;
     return rc;

@@ -25,7 +25,7 @@ int mail_account_from_conf(const struct conf *c, const char *kind, struct mail_a
                            struct err *e);
 
 // Connects, logs in, says goodbye. -1: e (EX_NOPERM when the login is refused for good, EX_CONFIG
-// for a URL that is none of the above, EX_NOINPUT for an unreadable password file, else
+// for a URL that is none of the above or an unreadable password file, else
 // EX_UNAVAILABLE) holds the obstacle and the server's own line; *ret_why (unless NULL) its kind.
 int mail_login(const struct mail_account *a, enum obstacle *ret_why, struct err *e);
 
