@@ -1,6 +1,7 @@
 #include "common/db.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <ctype.h>
@@ -22,6 +23,10 @@ enum {
     MARIA_ACCOUNT_LOCKED = 4151,
     DENIED_NO_PASSWORD = 1698,
     PASSWORD_EXPIRED = 1862,
+};
+
+enum {
+    DEFAULT_CONNECT_MS = 10000,
 };
 
 struct db {
@@ -91,8 +96,10 @@ static int errno_in(const char *text) {
     return (int)strtol(text + n, NULL, 10);
 }
 
-static enum obstacle why_of(unsigned number, const char *text) {
+static enum obstacle why_of(unsigned number, const char *text, bool late) {
     int sys = errno_in(text);
+    if (sys == EINPROGRESS) // libmariadb says so for refused connections and for late ones
+        sys = late ? ETIMEDOUT : ECONNREFUSED;
     switch (number) {
     case CR_UNKNOWN_HOST:
         return OBSTACLE_NAME;
@@ -161,7 +168,7 @@ static void set_tls(MYSQL *my, const struct db_options *o) {
 
 static void set_options(MYSQL *my, const struct db_options *o) {
     unsigned protocol = o->socket ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
-    unsigned connect_s = whole_seconds(o->connect_ms ? o->connect_ms : 10000);
+    unsigned connect_s = whole_seconds(o->connect_ms ? o->connect_ms : DEFAULT_CONNECT_MS);
     unsigned read_s = whole_seconds(o->read_ms), no = 0;
     mysql_options(my, MYSQL_OPT_PROTOCOL, (void *)&protocol);
     mysql_options(my, MYSQL_OPT_CONNECT_TIMEOUT, (void *)&connect_s);
@@ -174,8 +181,9 @@ static void set_options(MYSQL *my, const struct db_options *o) {
     set_tls(my, o);
 }
 
-static int open_failed(MYSQL *my, const char *where, enum obstacle *ret_why, struct err *e) {
-    enum obstacle why = why_of(mysql_errno(my), mysql_error(my));
+static int open_failed(MYSQL *my, const char *where, bool late, enum obstacle *ret_why,
+                       struct err *e) {
+    enum obstacle why = why_of(mysql_errno(my), mysql_error(my), late);
     err_set(e, why == OBSTACLE_DENIED ? EX_NOPERM : EX_UNAVAILABLE, "%s: %s (%u) at %s",
             obstacle_word(why), mysql_error(my), mysql_errno(my), where);
     mysql_close(my);
@@ -201,13 +209,15 @@ int db_open(const struct db_options *o, struct db **ret, enum obstacle *ret_why,
     }
     db_where(o, db->where, sizeof db->where);
     set_options(my, o);
+    int64_t begin = clock_mono_ms();
     MYSQL *ok =
         mysql_real_connect(my, o->socket ? "localhost" : o->host, o->user, password ? password : "",
                            o->database, (unsigned)o->port, o->socket, CLIENT_MULTI_RESULTS);
     if (password)
         explicit_bzero(password, strlen(password));
     if (!ok) {
-        int rc = open_failed(my, db->where, ret_why, e);
+        int64_t limit = o->connect_ms ? o->connect_ms : DEFAULT_CONNECT_MS;
+        int rc = open_failed(my, db->where, clock_mono_ms() - begin >= limit, ret_why, e);
         free(db);
         return rc;
     }
@@ -226,7 +236,7 @@ int db_open(const struct db_options *o, struct db **ret, enum obstacle *ret_why,
 }
 
 static int query_failed(struct db *db, struct err *e) {
-    enum obstacle why = why_of(mysql_errno(db->my), mysql_error(db->my));
+    enum obstacle why = why_of(mysql_errno(db->my), mysql_error(db->my), false);
     return err_set(e, why == OBSTACLE_DENIED ? EX_NOPERM : EX_UNAVAILABLE, "%s (%u)",
                    mysql_error(db->my), mysql_errno(db->my));
 }
