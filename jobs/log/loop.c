@@ -23,7 +23,8 @@ struct loop {
     struct options *o;
     struct outlet outlet;
     struct sink out, records;
-    struct pollfd *fds; // control, signal, then one for each stream
+    struct pollfd *fds; // signal, one for each stream, control
+    struct pollfd *control_fd;
     struct buf control; // a line of --control whose end has not come yet
     bool forwarding;    // records still reach their reader
 };
@@ -64,7 +65,7 @@ static void control_read(struct loop *l) {
     char bytes[1024], *newline;
     ssize_t n = read(l->o->control, bytes, sizeof bytes);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        l->fds[0].fd = -1;
+        l->control_fd->fd = -1;
     if (n <= 0)
         return;
     buf_add(&l->control, bytes, (size_t)n);
@@ -103,7 +104,7 @@ static void release_due(struct loop *l) {
     int64_t now = clock_mono_ms();
     for (int i = 0; i < l->o->nstreams; i++) {
         struct stream *s = &l->o->streams[i];
-        if (s->holding && s->held_until <= now && !l->fds[2 + i].revents)
+        if (s->holding && s->held_until <= now && !l->fds[1 + i].revents)
             stream_release(s, &l->outlet);
     }
 }
@@ -127,7 +128,7 @@ static int read_streams(struct loop *l) {
     int open = 0;
     stamp_now(&l->outlet.now);
     for (int i = 0; i < l->o->nstreams; i++) {
-        struct pollfd *p = &l->fds[2 + i];
+        struct pollfd *p = &l->fds[1 + i];
         if (p->revents && stream_read(&l->o->streams[i], &l->outlet) < 0)
             p->fd = -1;
         open += p->fd >= 0;
@@ -165,13 +166,16 @@ static int begin(struct loop *l, struct err *e) {
     l->outlet.out = o->no_stdout ? NULL : &l->out;
     l->forwarding = o->records >= 0;
     l->outlet.records = l->forwarding ? &l->records : NULL;
-    watch(&l->fds[0], o->control);
-    watch(&l->fds[1], term_event);
+    // Control comes last: poll looks at it after the streams, so that it sees the line about a
+    // process whenever it sees that process's first output. It is read first.
+    l->control_fd = &l->fds[1 + o->nstreams];
+    watch(l->control_fd, o->control);
+    watch(&l->fds[0], term_event);
     for (int i = 0; i < o->nstreams; i++) {
         if (stream_pid(&o->streams[i], 0) < 0)
             return err_set(e, EX_OSERR, "out of memory");
         fcntl(o->streams[i].fd, F_SETPIPE_SZ, PIPE_BYTES); // may fail: then as it is
-        watch(&l->fds[2 + i], o->streams[i].fd);
+        watch(&l->fds[1 + i], o->streams[i].fd);
     }
     return 0;
 }
@@ -183,9 +187,9 @@ static void run(struct loop *l) {
                 return;
             continue;
         }
-        if (l->fds[0].revents)
+        if (l->control_fd->revents)
             control_read(l);
-        if (l->fds[1].revents) {
+        if (l->fds[0].revents) {
             drain(l);
             return;
         }
