@@ -3,6 +3,7 @@
 #   make              the programs, in build/rel
 #   make check        every test (V=san: under ASan and UBSan, V=cov: with coverage)
 #   make check T=log  the tests whose name contains "log"
+#   make fuzz         every parser of foreign bytes, fuzzed
 #   make lint         warnings as errors, static analysis, formatting, manuals
 #   make deps         install what building and testing need (apt, as root)
 #   make demo         the main job on real parts: web page, cron run, backup
@@ -33,11 +34,13 @@ LDFLAGS.rel := -Wl,-z,relro,-z,now
 GC := -Wl,--gc-sections
 LDFLAGS.san := -fsanitize=address,undefined
 LDFLAGS.cov := --coverage
+CFLAGS.fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+LDFLAGS.fuzz := -fsanitize=address,undefined
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DCIVINIT_VERSION='"$(VERSION)"' -Isupervisor -Ijobs $(WARN) \
              -ffunction-sections -fdata-sections $(CFLAGS.$(V)) $(CFLAGS) -MMD -MP
 ALL_LDFLAGS = $(LDFLAGS.$(V)) $(LDFLAGS)
 # Statically linked is what the image gets; the sanitizers cannot be.
-STATIC := $(if $(filter san,$(V)),,-static)
+STATIC := $(if $(filter san fuzz,$(V)),,-static)
 
 PROGRAMS := civinit civinit-log civinit-forward civinit-probe civinit-jobs civinit-jobs-helper \
             civinit-backup civinit-statusd
@@ -116,6 +119,21 @@ tests-built: $(BINS) $(UNIT) $(TOOLS)
 check: tests-built
 	tests/run $(B) $(T)
 
+# make fuzz [FUZZ_SECONDS=20]: every tests/fuzz/fuzz_X.c for that long. Its line "// links: PROGRAM"
+# names whose archive it needs. Clang with its runtime (libclang-rt-14-dev), only for this.
+FUZZ_SECONDS ?= 20
+fuzz:
+	$(MAKE) V=fuzz CC=clang fuzz-run
+fuzz-run: $(patsubst tests/fuzz/%.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+	@for f in $^; do echo "fuzz: $$f"; mkdir -p $$f.corpus; \
+	  $$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$f. -print_final_stats=0 $$f.corpus $$(ls -d tests/fuzz/$$(basename $$f).seeds 2>/dev/null) >$$f.log 2>&1 \
+	    || { tail -40 $$f.log; exit 1; }; tail -1 $$f.log; done
+.SECONDEXPANSION:
+fuzz_program = $(shell sed -n 's|^// links: ||p' tests/fuzz/$(1).c)
+$(B)/fuzz_%: tests/fuzz/fuzz_%.c $$(LINK.$$(call fuzz_program,fuzz_$$*))
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< -Wl,--start-group $(LINK.$(call fuzz_program,fuzz_$*)) -Wl,--end-group \
+	  $(call pkg_libs,$(PKG.$(call fuzz_program,fuzz_$*))) -linih -lpthread -lm
+
 lint:
 	tests/lint
 
@@ -138,5 +156,5 @@ clean:
 	rm -rf build
 
 -include $(shell find build -name '*.d' 2>/dev/null)
-.PHONY: all check lint deps demo bench install clean tests-built
+.PHONY: all check fuzz fuzz-run lint deps demo bench install clean tests-built
 .SECONDARY:
