@@ -79,7 +79,8 @@ Test(spawn, crossed_descriptors) {
     dup3(a, 55, O_CLOEXEC);
     dup3(p[1], 56, O_CLOEXEC);
     struct spawn_fd fds[] = {{55, 56}, {56, 55}, {56, 1}};
-    char *argv[] = {(char *)"sh", (char *)"-c", (char *)"readlink /proc/$$/fd/56; echo x >/proc/$$/fd/55", NULL};
+    char *argv[] = {(char *)"sh", (char *)"-c",
+                    (char *)"readlink /proc/$$/fd/56; echo x >/proc/$$/fd/55", NULL};
     struct spawn s = {.argv = argv, .fds = fds, .nfds = 3};
     pid_t pid;
     struct err e = {0};
