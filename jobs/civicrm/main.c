@@ -46,7 +46,7 @@ static int print(struct buf *out, struct err *e) {
 }
 
 static int cmd_lock(struct helper *h, const struct options *o, struct err *e) {
-    return lock_run(h, o->name, o->wait_ms, e);
+    return lock_run(h, o->name, o->wait_ms < 0 ? 0 : o->wait_ms, e);
 }
 
 static int cmd_precheck(struct helper *h, const struct options *o, struct err *e) {
@@ -85,7 +85,7 @@ static int cmd_verdict(struct helper *h, const struct options *o, struct err *e)
     if (o->output && file_read(o->output, OUTPUT_MAX, &output, NULL, &why) < 0)
         log_warning("%s", why.text);
     p.output = output;
-    if (helper_connect_wait(h, READ_MS, VERDICT_WAIT_MS, &why) < 0 ||
+    if (helper_connect_wait(h, READ_MS, o->wait_ms < 0 ? VERDICT_WAIT_MS : o->wait_ms, &why) < 0 ||
         joblog_judge(h, o->mark, &p, &v, &why) < 0) {
         v.outcome = OUTCOME_BROKEN;
         v.reason = arena_printf(&v.arena, "the job log cannot be read: %s", why.text);
@@ -174,7 +174,8 @@ static const struct command {
     {"gate", cmd_gate, 1, 1, "smtp|imap|mail   would the mail server let us in?"},
     {"begin", cmd_begin, 0, 0, "   mark the job log's end before a run"},
     {"verdict", cmd_verdict, 0, 0,
-     "--mark N [--exit CODE] [--signal S] [--output FILE] [--job ID]   judge a run"},
+     "--mark N [--exit CODE] [--signal S] [--output FILE] [--job ID] [--wait DURATION]   judge a "
+     "run"},
     {"due", cmd_due, 0, 0, "   the scheduled jobs that are due"},
     {"hold-mail", cmd_hold, 0, 2, "[--jobs-only] [smtp] [imap]   pause mail"},
     {"release-mail", cmd_release, 0, 0, "   put back what hold-mail paused"},
@@ -276,7 +277,7 @@ static const struct command *parse(int argc, char **argv, struct options *o) {
 }
 
 int main(int argc, char **argv) {
-    struct options o = {.config = "cron", .name = "jobs", .mark = -1};
+    struct options o = {.config = "cron", .name = "jobs", .wait_ms = -1, .mark = -1};
     struct helper h = {0};
     struct err e = {0};
     log_init("civinit-jobs-helper");

@@ -31,6 +31,7 @@ enum {
 
 struct db {
     MYSQL *my;
+    uint64_t changed; // rows, by the last statement
     char where[160];
 };
 
@@ -297,6 +298,7 @@ int db_query(struct db *db, const char *sql, struct db_rows *rows, struct err *e
     MYSQL_RES *res = mysql_store_result(db->my);
     if (!res && mysql_errno(db->my))
         return query_failed(db, e);
+    db->changed = mysql_affected_rows(db->my); // asking for more results resets it
     if (res && rows && take_rows(res, &got) < 0) {
         mysql_free_result(res);
         return err_set(e, EX_OSERR, "out of memory");
@@ -354,8 +356,7 @@ char *db_quote(struct db *db, const char *text) {
 }
 
 uint64_t db_changed(struct db *db) {
-    uint64_t n = mysql_affected_rows(db->my);
-    return n == (uint64_t)-1 ? 0 : n;
+    return db->changed == (uint64_t)-1 ? 0 : db->changed;
 }
 
 unsigned db_errno(struct db *db) {
