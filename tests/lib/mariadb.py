@@ -26,13 +26,16 @@ class Server:
         self.folder = tempfile.mkdtemp(prefix="civinit-mariadb-")
         os.chmod(self.folder, 0o755)
         self.data = os.path.join(self.folder, "data")
+        # Of its own: a server that starts removes the temporary tables of others in the same folder.
+        self.tmp = os.path.join(self.folder, "tmp")
+        os.mkdir(self.tmp)
         self.socket = os.path.join(self.folder, "sock")  # short: sun_path ends at 107 bytes
         self.log = os.path.join(self.folder, "log")
         self.port = civitest.free_port()
         self.process = None
         if t:
             t.defer(self.end)
-        self.options = ["--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}", f"--port={self.port}",
+        self.options = ["--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.tmp}", f"--socket={self.socket}", f"--port={self.port}",
                         "--bind-address=127.0.0.1", f"--pid-file={self.folder}/pid", "--skip-name-resolve",
                         "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
                         "--performance-schema=OFF", "--character-set-server=utf8mb4", *options]
@@ -46,7 +49,7 @@ class Server:
             self.start()
 
     def _install(self):
-        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--auth-root-authentication-method=normal",
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.tmp}", "--auth-root-authentication-method=normal",
                    "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"]
         if os.geteuid() == 0:
             command.append("--user=root")
