@@ -74,13 +74,13 @@ static int read_stream(struct options *o, char *text, bool *own_format, struct e
     if (text && read_format(text, &s.format, e) < 0)
         return -1;
     s.kind = kind;
-    s.service = strdup(name);
     struct stream *more = realloc(o->streams, (size_t)(o->nstreams + 1) * sizeof *more);
-    if (!more || !s.service) {
-        free(s.service);
+    if (!more)
         return err_set(e, EX_OSERR, "out of memory");
-    }
     o->streams = more;
+    s.service = strdup(name);
+    if (!s.service)
+        return err_set(e, EX_OSERR, "out of memory");
     o->streams[o->nstreams++] = s;
     return 0;
 }
