@@ -1,6 +1,6 @@
-// SFTP: an archive grows under a temporary name, its beginning is written again at the end, and it
-// is renamed; sftp's rename replaces nothing. "sftp://USER@HOST:PORT/path", "/~/path" lies in the
-// user's home. The host must be in [backup] ssh_known_hosts.
+// SFTP: an archive grows under a temporary name and is renamed; sftp's rename replaces nothing.
+// "sftp://USER@HOST:PORT/path", "/~/path" lies in the user's home. The host must be in [backup]
+// ssh_known_hosts. libcurl continues a file only at its end: the beginning cannot be patched.
 #include "backup/store.h"
 
 #include "backup/remote.h"
@@ -20,8 +20,6 @@ struct sftp_store {
     struct wire *wire, *reading;
     char name[256], part[256];
     bool writing, streaming; // a .part exists; its stream is not ended yet
-    unsigned char head;      // the archive's first byte, see sftp_patch
-    bool has_head;
 };
 
 static struct sftp_store *self(struct store *s) {
@@ -100,16 +98,11 @@ static int sftp_create(struct store *s, const char *name, struct err *e) {
     if (wire_put(d->wire, &q, e) < 0)
         return err_wrap(e, "%s", d->base);
     d->writing = d->streaming = true;
-    d->has_head = false;
     return 0;
 }
 
 static int sftp_write(struct store *s, const void *data, size_t len, struct err *e) {
     struct sftp_store *d = self(s);
-    if (!d->has_head && len) {
-        d->head = *(const unsigned char *)data;
-        d->has_head = true;
-    }
     return wire_push(d->wire, data, len, e) < 0 ? err_wrap(e, "%s", d->base) : 0;
 }
 
@@ -119,33 +112,6 @@ static int end_stream(struct sftp_store *d, struct err *e) {
         return 0;
     d->streaming = false;
     return wire_put_end(d->wire, &status, e) < 0 ? err_wrap(e, "%s", d->base) : 0;
-}
-
-static int sftp_patch(struct store *s, size_t offset, const void *data, size_t len, struct err *e) {
-    struct sftp_store *d = self(s);
-    const unsigned char *p = data;
-    if (end_stream(d, e) < 0)
-        return -1;
-    // libcurl opens a file for changing it only when writing begins after its first byte, which
-    // never changes: it is the format's.
-    if (offset == 0 && len) {
-        if (!d->has_head || *p != d->head)
-            return err_set(e, EX_SOFTWARE, "%s: the first byte cannot be patched", d->base);
-        offset++;
-        p++;
-        len--;
-    }
-    if (len == 0)
-        return 0;
-    long status;
-    autofree char *url = url_of(d, d->part);
-    if (!url)
-        return err_set(e, EX_OSERR, "out of memory");
-    struct wire_request q = {.url = url, .offset = offset};
-    if (wire_put(d->wire, &q, e) < 0 || wire_push(d->wire, p, len, e) < 0 ||
-        wire_put_end(d->wire, &status, e) < 0)
-        return err_wrap(e, "%s", d->base);
-    return 0;
 }
 
 static int sftp_commit(struct store *s, struct err *e) {
@@ -253,7 +219,6 @@ static void sftp_free(struct store *s) {
 static const struct store_ops ops = {
     .create = sftp_create,
     .write = sftp_write,
-    .patch = sftp_patch,
     .commit = sftp_commit,
     .abort = sftp_abort,
     .open = sftp_open,
@@ -307,7 +272,7 @@ int store_sftp_open(const struct options *o, const char *destination, struct sto
     struct sftp_store *d = calloc(1, sizeof *d);
     if (!d)
         return err_set(e, EX_OSERR, "out of memory");
-    d->store = (struct store){.ops = &ops, .can_patch = true, .can_seek = true};
+    d->store = (struct store){.ops = &ops, .can_seek = true};
     const char *end = *path && path[strlen(path) - 1] == '/' ? "" : "/";
     if (asprintf(&d->folder, "%s%s", path, end) < 0 ||
         asprintf(&d->base, "sftp://%.*s%s", (int)(path - host), host, d->folder) < 0) {

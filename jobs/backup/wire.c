@@ -271,6 +271,8 @@ static int failed(struct wire *w, struct err *e) {
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (codes[i].from == w->result)
             code = codes[i].to;
+    if (w->result == CURLE_PEER_FAILED_VERIFICATION && w->known_hosts)
+        return err_set(e, code, "the host's key is not in %s, or another one is", w->known_hosts);
     return err_set(e, code, "%s", w->problem[0] ? w->problem : curl_easy_strerror(w->result));
 }
 
