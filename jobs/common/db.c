@@ -291,9 +291,9 @@ static int drop_more(struct db *db, struct err *e) {
     return next > 0 ? query_failed(db, e) : 0;
 }
 
-int db_query(struct db *db, const char *sql, struct db_rows *rows, struct err *e) {
+static int query(struct db *db, const char *sql, size_t len, struct db_rows *rows, struct err *e) {
     struct db_rows got = {0};
-    if (mysql_real_query(db->my, sql, strlen(sql)) != 0)
+    if (mysql_real_query(db->my, sql, len) != 0)
         return query_failed(db, e);
     MYSQL_RES *res = mysql_store_result(db->my);
     if (!res && mysql_errno(db->my))
@@ -312,6 +312,14 @@ int db_query(struct db *db, const char *sql, struct db_rows *rows, struct err *e
     if (rows)
         *rows = got;
     return 0;
+}
+
+int db_query(struct db *db, const char *sql, struct db_rows *rows, struct err *e) {
+    return query(db, sql, strlen(sql), rows, e);
+}
+
+int db_execute(struct db *db, const char *sql, size_t len, struct err *e) {
+    return query(db, sql, len, NULL, e);
 }
 
 int db_queryf(struct db *db, struct db_rows *rows, struct err *e, const char *fmt, ...) {

@@ -59,6 +59,9 @@ struct db_rows {
 // Runs one statement. rows may be NULL (a result is dropped); for statements without a result it
 // is empty. -1: e is set, rows untouched, db_errno tells the number.
 int db_query(struct db *db, const char *sql, struct db_rows *rows, struct err *e);
+// Runs one statement of len bytes (which may hold NULs, and needs none at its end); a result is
+// dropped.
+int db_execute(struct db *db, const char *sql, size_t len, struct err *e);
 // As db_query, formatted. Texts must have gone through db_quote.
 __attribute__((format(printf, 4, 5))) int db_queryf(struct db *db, struct db_rows *rows,
                                                     struct err *e, const char *fmt, ...);
