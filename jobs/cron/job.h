@@ -1,0 +1,80 @@
+// The jobs of a configuration, checked: what `civinit-jobs` knows before it runs anything.
+#ifndef CRON_JOB_H
+#define CRON_JOB_H
+
+#include "conf/conf.h"
+#include "cron/account.h"
+#include "cron/expr.h"
+#include "cron/zone.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum overlap {
+    OVERLAP_SKIP,
+    OVERLAP_QUEUE,
+    OVERLAP_KILL,
+};
+
+enum needs { // bits
+    NEEDS_DATABASE = 1,
+    NEEDS_SMTP = 2,
+    NEEDS_IMAP = 4,
+    NEEDS_MAIL = 8, // what [mail] has
+};
+
+struct job {
+    const char *name;
+    const char *schedule; // as written; NULL: only by hand and by --once
+    struct expr expr;
+    const struct zone *zone;
+    int64_t phase_ms;
+    bool enabled, catch_up, civicrm, isolate;
+    bool instance_lock; // runs under the instance's lock
+    const char *lock;   // a lock of its own, or NULL
+    unsigned needs;     // enum needs
+    enum overlap overlap;
+    int64_t timeout_ms; // 0: none
+    int64_t retry, backoff_ms;
+    const char *command; // one of these three, the others NULL
+    const char *shell;
+    const char *url;
+    const char *user, *group;
+    const struct account *account; // NULL: civinit-jobs' own
+    const char *cwd, *env_file;
+    const char **env; // "NAME=value", n_env of them
+    size_t n_env;
+    const char *ping, *on_failure; // NULL or "": none
+};
+
+struct jobs {
+    struct conf conf;
+    const char *path; // of the configuration, absolute
+    const char *instance;
+    const char *state_dir;
+    int64_t lock_wait_ms;
+    int64_t grace_ms; // from SIGTERM to the end of everything
+    bool database;    // there is a [database]
+    char *const *isolate_command;
+    struct job *v; // in the order of the file
+    size_t n;
+    struct zone **zones;
+    size_t nzones;
+};
+
+// Reads and checks the configuration at path into j (zero-initialised). -1: it cannot be read.
+// What is wrong in it is added to j->conf.problems.
+int jobs_load(struct jobs *j, const char *path, struct err *e);
+
+// jobs_load, with the problems logged and as one error.
+int jobs_load_strict(struct jobs *j, const char *path, struct err *e);
+
+// The job of that name, or NULL.
+struct job *jobs_find(const struct jobs *j, const char *name);
+
+// When it is due next after after_ms; NEXT_NEVER when disabled or without times.
+int64_t job_next(const struct job *job, int64_t after_ms);
+
+void jobs_free(struct jobs *j);
+
+#endif
