@@ -26,6 +26,7 @@ const struct schema_key schema_keys[] = {
     {"container", "log", SCHEMA_CHOICE, "inherit|text|json|logfmt"},
     {"container", "umask", SCHEMA_WORD},
     {"container", "run_dir", SCHEMA_WORD},
+    {"container", "termination_log", SCHEMA_WORD},
     {"container", "env.", SCHEMA_TEXT},
 
     {"database", "host", SCHEMA_TEXT},
