@@ -84,7 +84,9 @@ def test_subreaper_when_not_process_1(t):
 
 
 def test_group_signals(t):
-    script = 'sh -c \'trap "echo child; exit" TERM; echo up; while :; do sleep 0.05; done\' & trap "wait; exit 0" TERM; wait'
+    # The outer shell is ready for the signal before the inner one says so.
+    inner = t.write("inner", 'trap "echo child; exit" TERM; echo up; while :; do sleep 0.05; done\n')
+    script = f'trap "wait; exit 0" TERM; sh {inner} & wait'
     p = t.start(*NS, CIVINIT, "exec", "-g", "--", "sh", "-c", script)
     p.wait_text("^up")
     os.kill(pid1_of(p), signal.SIGTERM)
