@@ -20,6 +20,10 @@ static const struct command {
     int (*main)(int argc, char **argv);
     const char *arguments, *what;
 } commands[] = {
+    {"create", create_main, "[--to DESTINATION] [OPTION…]", "databases and files into one archive"},
+    {"verify", verify_main, "ARCHIVE…", "whether archives are whole"},
+    {"list", list_main, "[ARCHIVE]", "the archives, or what one holds"},
+    {"prune", prune_main, "[--dry-run]", "removes what no rule keeps"},
     {NULL, NULL, NULL, NULL},
 };
 
