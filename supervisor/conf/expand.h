@@ -1,4 +1,15 @@
-// ${NAME}, ${NAME:-default}, ${file:/run/secrets/x} and $$ in configuration values.
+// Variables in configuration values:
+//
+//     ${NAME}              of the environment; not set: an error
+//     ${NAME:-text}        text when NAME is not set or empty
+//     ${NAME:+text}        text when NAME is set and not empty, else nothing
+//     ${file:PATH}         what the file holds, without newlines at its end: a secret
+//     ${fit:COST[,RESERVED[,MIN[,MAX]]]}
+//                          how many times COST fits into the container's memory limit (or the
+//                          machine's memory) without RESERVED; sizes like 48MiB
+//     $$                   a dollar sign
+//
+// text, PATH and the sizes may hold variables themselves.
 #ifndef CONF_EXPAND_H
 #define CONF_EXPAND_H
 
