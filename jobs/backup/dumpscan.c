@@ -56,23 +56,45 @@ static void plain_line(struct dumpscan *s, const char *line) {
         switch_database(s, line + strlen("-- Current Database: `"));
 }
 
+static void delimiter_line(struct dumpscan *s, const char *delimiter) {
+    snprintf(s->delimiter, sizeof s->delimiter, "%.*s", DUMPSCAN_DELIMITER - 1, delimiter);
+    s->where = strcmp(delimiter, ";") == 0 ? SCAN_PLAIN : SCAN_FIRST;
+}
+
+static bool ends_statement(const struct dumpscan *s) {
+    size_t n = strlen(s->delimiter);
+    return s->nend >= n && memcmp(s->end + s->nend - n, s->delimiter, n) == 0;
+}
+
 static void line_ended(struct dumpscan *s) {
     s->line[s->len] = 0;
     const char *line = s->line;
     if (s->len == 0)
         return;
-    s->len = 0;
     s->completed = starts(line, "-- Dump completed");
     if (starts(line, "DELIMITER ")) {
-        s->where = strcmp(line, "DELIMITER ;") == 0 ? SCAN_PLAIN : SCAN_FIRST;
-        return;
-    }
-    if (s->where == SCAN_FIRST) {
-        first_of_statement(s, line);
-        s->where = SCAN_BODY;
+        delimiter_line(s, line + strlen("DELIMITER "));
     } else if (s->where == SCAN_PLAIN) {
         plain_line(s, line);
+    } else {
+        if (s->where == SCAN_FIRST)
+            first_of_statement(s, line);
+        s->where = ends_statement(s) ? SCAN_FIRST : SCAN_BODY;
     }
+    s->len = s->nend = 0;
+}
+
+// The line's last bytes, which may come in several pieces.
+static void keep_end(struct dumpscan *s, const char *p, size_t n) {
+    if (n >= sizeof s->end) {
+        memcpy(s->end, p + n - sizeof s->end, sizeof s->end);
+        s->nend = sizeof s->end;
+        return;
+    }
+    size_t drop = s->nend + n > sizeof s->end ? s->nend + n - sizeof s->end : 0;
+    memmove(s->end, s->end + drop, s->nend - drop);
+    memcpy(s->end + s->nend - drop, p, n);
+    s->nend += n - drop;
 }
 
 void dumpscan_add(struct dumpscan *s, const void *data, size_t len) {
@@ -82,6 +104,8 @@ void dumpscan_add(struct dumpscan *s, const void *data, size_t len) {
         size_t n = newline ? (size_t)(newline - p) : len, room = DUMPSCAN_LINE - 1 - s->len;
         memcpy(s->line + s->len, p, n < room ? n : room);
         s->len += n < room ? n : room;
+        if (s->where != SCAN_PLAIN)
+            keep_end(s, p, n);
         if (!newline)
             return;
         line_ended(s);
@@ -92,7 +116,7 @@ void dumpscan_add(struct dumpscan *s, const void *data, size_t len) {
 
 void dumpscan_restart(struct dumpscan *s) {
     s->completed = false;
-    s->len = 0;
+    s->len = s->nend = 0;
     s->where = SCAN_PLAIN;
 }
 

@@ -10,6 +10,7 @@
 enum {
     DUMPSCAN_DATABASES = 64,
     DUMPSCAN_LINE = 512, // of a line that is looked at
+    DUMPSCAN_DELIMITER = 16,
 };
 
 struct object_counts {
@@ -27,11 +28,14 @@ struct dumpscan {
     bool completed; // the last line so far that is not empty is the closing one
     // private
     int current;
-    char line[DUMPSCAN_LINE];
+    char line[DUMPSCAN_LINE]; // the line being read, as far as it fits
     size_t len;
+    char end[DUMPSCAN_DELIMITER]; // its last bytes
+    size_t nend;
+    char delimiter[DUMPSCAN_DELIMITER]; // of DELIMITER
     enum {
         SCAN_PLAIN,
-        SCAN_FIRST, // after DELIMITER ;; : a statement begins
+        SCAN_FIRST, // between two delimiters other than ; a statement begins
         SCAN_BODY,  // its other lines are the routine's own text
     } where;
 };
