@@ -63,9 +63,10 @@ int tar_new(struct stage *g, struct tar **ret, struct err *e) {
         return err_set(e, EX_OSERR, "out of memory");
     }
     archive_read_disk_set_standard_lookup(t->disk);
-    // Restricted: an extra header only for what needs one. SCHILY alone: GNU tar warns about
+    // Not the restricted kind, which cuts times to seconds; without access and change times it adds
+    // an extra header for what needs one only. SCHILY alone: GNU tar warns about
     // LIBARCHIVE.xattr. No blocking: the stage has its own.
-    if (archive_write_set_format_pax_restricted(t->out) != ARCHIVE_OK ||
+    if (archive_write_set_format_pax(t->out) != ARCHIVE_OK ||
         archive_write_set_options(t->out, "pax:xattrheader=SCHILY") != ARCHIVE_OK ||
         archive_write_set_bytes_per_block(t->out, 0) != ARCHIVE_OK ||
         archive_write_open(t->out, t, NULL, give, NULL) != ARCHIVE_OK) {
@@ -167,7 +168,7 @@ int tar_memory(struct tar *t, const char *path, const void *data, size_t len, in
     struct stat st = {.st_mode = S_IFREG | 0600,
                       .st_size = (off_t)len,
                       .st_nlink = 1,
-                      .st_mtim = {mtime_ms / 1000, mtime_ms % 1000 * 1000000}};
+                      .st_mtim = {mtime_ms / 1000, 0}}; // whole seconds need no extra header
     if (tar_begin(t, &(struct tar_item){.path = path, .fd = -1, .st = &st}, e) < 0 ||
         tar_data(t, data, len, e) < 0)
         return -1;
