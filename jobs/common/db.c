@@ -112,6 +112,7 @@ static enum obstacle why_of(unsigned number, const char *text, bool late) {
         return sys == ETIMEDOUT || sys == EAGAIN ? OBSTACLE_TIMEOUT : OBSTACLE_NOT_READY;
     case CR_SERVER_GONE_ERROR:
     case CR_SERVER_HANDSHAKE_ERR:
+    case CR_MALFORMED_PACKET: // what libmariadb makes of the router's 2003
     case ER_CON_COUNT_ERROR:
     case ER_TOO_MANY_USER_CONNECTIONS:
     case ER_SERVER_SHUTDOWN:

@@ -71,27 +71,26 @@ static int ask(const char *name, int type, const char *server, int64_t timeout_m
     return rc;
 }
 
+static int by_record(const char *name, const char *word, const char *server, int64_t timeout_ms,
+                     enum obstacle *ret_why, struct err *e) {
+    if (!word && !server)
+        return as_programs_see(name, ret_why, e);
+    for (unsigned i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcasecmp(word ? word : "A", types[i].word) == 0)
+            return ask(name, types[i].type, server, timeout_ms, ret_why, e);
+    return err_set(e, EX_CONFIG, "\"%s\" is none of A, AAAA, CNAME, MX, TXT, SRV, NS, PTR", word);
+}
+
 int try_dns(const struct probe *p, enum obstacle *ret_why, struct err *e) {
-    autofree char *name = strdup(p->target);
-    if (!name)
-        return err_set(e, EX_OSERR, "out of memory");
+    char name[NS_MAXDNAME];
+    if (strlen(p->target) >= sizeof name || strchr("/@", *p->target))
+        return err_set(e, EX_CONFIG, "\"%s\" is no name", p->target);
+    strcpy(name, p->target);
     char *server = strchr(name, '@');
     if (server)
         *server++ = 0;
-    const char *word = NULL;
-    char *slash = strchr(name, '/');
-    if (slash) {
-        *slash = 0;
-        word = slash + 1;
-    }
-    if (!*name)
-        return err_set(e, EX_CONFIG, "\"%s\" has no name", p->target);
-    if (!word && !server)
-        return as_programs_see(name, ret_why, e);
-    if (!word)
-        word = "A";
-    for (unsigned i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcasecmp(word, types[i].word) == 0)
-            return ask(name, types[i].type, server, p->timeout_ms, ret_why, e);
-    return err_set(e, EX_CONFIG, "\"%s\" is none of A, AAAA, CNAME, MX, TXT, SRV, NS, PTR", word);
+    char *word = strchr(name, '/');
+    if (word)
+        *word++ = 0;
+    return by_record(name, word, server, p->timeout_ms, ret_why, e);
 }

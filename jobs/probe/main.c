@@ -159,10 +159,10 @@ static void split_check(struct line *l, char *word) {
         l->target = word;
         return;
     }
-    char *colon = strchr(word, ':');
-    *colon = 0;
+    size_t n = strcspn(word, ":");
     l->kind = word;
-    l->target = colon + 1;
+    l->target = word + n + 1; // read_line saw the colon
+    word[n] = 0;
 }
 
 // "tcp tcp:HOST:PORT" is meant as "tcp HOST:PORT".

@@ -115,13 +115,23 @@ static bool still_refused(struct waiting *w, struct err *e) {
     return net_connect(&w->address, w->p->timeout_ms, where, &w->why, e) < 0;
 }
 
-// One try, cut to what is left of the wait.
+// One try, cut to what is left of the wait. That the time of a cut one ran out says less than what
+// the try before it found.
 static int one(struct waiting *w, int64_t left, struct err *e) {
     struct probe p = *w->p;
-    if (left > 0 && left < p.timeout_ms)
+    struct err new = {0};
+    enum obstacle why;
+    bool cut = left > 0 && left < p.timeout_ms;
+    if (cut)
         p.timeout_ms = left;
     p.db.connect_ms = p.db.read_ms = p.mail.timeout_ms = p.timeout_ms;
-    return probe_ask(&p, &w->why, e);
+    int rc = probe_ask(&p, &why, &new);
+    if (rc < 0 && cut && why == OBSTACLE_TIMEOUT && e->code)
+        return rc;
+    w->why = why;
+    if (rc < 0)
+        *e = new;
+    return rc;
 }
 
 static bool hopeless(const struct err *e) {

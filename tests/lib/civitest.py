@@ -7,6 +7,7 @@ Run one file by hand:  B=build/rel tests/system/test_x.py [part of a test's name
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -48,11 +49,15 @@ def wait_for(what, condition, seconds=60, every=0.01):
 
 
 def free_port():
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port of loopback that nobody uses; not one of those that the kernel gives to clients, so that none gets it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        first = int(f.read().split()[0])
+    ports = range(first // 2, first) if first >= 4096 else range(20000, 60000)
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", random.choice(ports)))
+            return s.getsockname()[1]
 
 
 def alive(pid):
