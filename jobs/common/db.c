@@ -109,7 +109,7 @@ static enum obstacle why_of(unsigned number, const char *text, bool late) {
         // Without a system error it was sent by mysqlrouter: its own server is away.
         return sys ? obstacle_of_errno(sys) : OBSTACLE_NOT_READY;
     case CR_SERVER_LOST:
-        return sys == ETIMEDOUT || sys == EAGAIN ? OBSTACLE_TIMEOUT : OBSTACLE_NOT_READY;
+        return late ? OBSTACLE_TIMEOUT : OBSTACLE_NOT_READY; // its errno may be an old one
     case CR_SERVER_GONE_ERROR:
     case CR_SERVER_HANDSHAKE_ERR:
     case CR_MALFORMED_PACKET: // what libmariadb makes of the router's 2003

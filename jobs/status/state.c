@@ -1,0 +1,172 @@
+#include "status/state.h"
+
+#include "base/file.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    FILE_MAX = 4 << 20,
+    FOLDERS_MAX = 16,
+};
+
+static const char *text_of(struct arena *a, const json_t *o, const char *key) {
+    const char *s = json_string_value(json_object_get(o, key));
+    s = s ? arena_text(a, s) : "";
+    return s ? s : "";
+}
+
+// A number, or 1/0 of a boolean.
+static int64_t number_of(const json_t *o, const char *key, int64_t fallback) {
+    const json_t *v = json_object_get(o, key);
+    if (json_is_boolean(v))
+        return json_is_true(v);
+    return json_is_number(v) ? (int64_t)json_number_value(v) : fallback;
+}
+
+static void read_runs(struct arena *a, json_t *runs, struct state_job *j) {
+    struct state_count *counts = arena_alloc(a, sizeof *counts * (json_object_size(runs) + 1));
+    const char *outcome;
+    json_t *n;
+    if (!counts)
+        return;
+    json_object_foreach(runs, outcome, n) {
+        char *copy = arena_text(a, outcome);
+        if (copy)
+            counts[j->nruns++] = (struct state_count){copy, json_integer_value(n)};
+    }
+    j->runs = counts;
+}
+
+static struct state_job read_job(struct arena *a, const json_t *o) {
+    const json_t *last = json_object_get(o, "last");
+    struct state_job j = {
+        .name = text_of(a, o, "name"),
+        .schedule = text_of(a, o, "schedule"),
+        .next_ms = number_of(o, "next", 0),
+        .last_success_ms = number_of(o, "last_success", 0),
+        .running = json_is_true(json_object_get(o, "running")),
+        .started_ms = number_of(last, "started", 0),
+        .ended_ms = number_of(last, "ended", 0),
+        .outcome = text_of(a, last, "outcome"),
+        .reason = text_of(a, last, "reason"),
+        .exit = number_of(last, "exit", -1),
+        .signal = number_of(last, "signal", 0),
+        .duration_ms = number_of(last, "duration_ms", -1),
+        .rss_kb = number_of(last, "rss_kb", -1),
+        .cpu_ms = number_of(last, "cpu_ms", -1),
+    };
+    read_runs(a, json_object_get(o, "runs"), &j);
+    return j;
+}
+
+static void read_job_list(struct arena *a, const json_t *list, struct state_jobs *s) {
+    struct state_job *jobs = arena_alloc(a, sizeof *jobs * (json_array_size(list) + 1));
+    size_t i;
+    json_t *o;
+    if (!jobs)
+        return;
+    json_array_foreach(list, i, o) jobs[s->njobs++] = read_job(a, o);
+    s->jobs = jobs;
+}
+
+static void read_civicrm(struct arena *a, const json_t *list, struct state_jobs *s) {
+    struct state_civicrm *jobs = arena_alloc(a, sizeof *jobs * (json_array_size(list) + 1));
+    size_t i;
+    json_t *o;
+    if (!jobs)
+        return;
+    json_array_foreach(list, i, o) jobs[s->ncivicrm++] = (struct state_civicrm){
+        text_of(a, o, "name"), number_of(o, "last_success", 0), number_of(o, "failures_24h", -1),
+        number_of(o, "unfinished_24h", -1)};
+    s->civicrm = jobs;
+}
+
+static void read_jobs(struct arena *a, const json_t *o, struct state *ret) {
+    const json_t *mail = json_object_get(o, "mail");
+    const char *hold = text_of(a, o, "hold");
+    struct state_jobs s = {
+        .instance = text_of(a, o, "instance"),
+        .hold = *hold ? hold : NULL,
+        .updated_ms = number_of(o, "updated", 0),
+        .has_mail = json_is_object(mail),
+        .mail_pending = number_of(mail, "pending", -1),
+        .mail_oldest_due_s = number_of(mail, "oldest_due_s", -1),
+        .mail_lost_24h = number_of(mail, "lost_24h", -1),
+    };
+    read_job_list(a, json_object_get(o, "jobs"), &s);
+    read_civicrm(a, json_object_get(o, "civicrm"), &s);
+    ret->jobs[ret->njobs++] = s;
+}
+
+static void read_backup(struct arena *a, const json_t *o, struct state *ret) {
+    const json_t *last = json_object_get(o, "last");
+    struct state_backup b = {
+        .instance = text_of(a, o, "instance"),
+        .updated_ms = number_of(o, "updated", 0),
+        .last_success_ms = number_of(o, "last_success", 0),
+        .started_ms = number_of(last, "started", 0),
+        .ended_ms = number_of(last, "ended", 0),
+        .outcome = text_of(a, last, "outcome"),
+        .reason = text_of(a, last, "reason"),
+        .file = text_of(a, last, "file"),
+        .bytes = number_of(last, "bytes", -1),
+        .raw_bytes = number_of(last, "raw_bytes", -1),
+        .entries = number_of(last, "entries", -1),
+        .warnings = number_of(last, "warnings", -1),
+        .verified_ms = number_of(last, "verified", 0),
+    };
+    if (b.verified_ms == 1) // "true": when it ended
+        b.verified_ms = b.ended_ms;
+    ret->backups[ret->nbackups++] = b;
+}
+
+typedef void take_fn(struct arena *, const json_t *, struct state *);
+
+static void read_text(const char *path, const char *text, size_t len, take_fn *take,
+                      struct arena *a, struct state *ret) {
+    json_error_t problem;
+    json_t *o = json_loadb(text, len, 0, &problem);
+    if (json_is_object(o))
+        take(a, o, ret);
+    else
+        ret->problems[ret->nproblems++] = arena_printf(
+            a, "%s: %s%s", path, o ? "not an object" : "not JSON: ", o ? "" : problem.text);
+    json_decref(o);
+}
+
+static void read_one(const char *folder, const char *name, take_fn *take, struct arena *a,
+                     struct state *ret) {
+    char path[PATH_MAX], *text;
+    size_t len;
+    struct err e;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (access(path, F_OK) < 0)
+        return;
+    if (file_read(path, FILE_MAX, &text, &len, &e) < 0) {
+        ret->problems[ret->nproblems++] = arena_text(a, e.text);
+        return;
+    }
+    read_text(path, text, len, take, a, ret);
+    free(text);
+}
+
+void state_read(char *const *folders, struct arena *arena, struct state *ret) {
+    size_t n = 0;
+    *ret = (struct state){0};
+    while (folders[n] && n < FOLDERS_MAX)
+        n++;
+    ret->jobs = arena_alloc(arena, sizeof *ret->jobs * (n + 1));
+    ret->backups = arena_alloc(arena, sizeof *ret->backups * (n + 1));
+    ret->problems = arena_alloc(arena, sizeof *ret->problems * (2 * n + 1));
+    if (!ret->jobs || !ret->backups || !ret->problems)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        read_one(folders[i], "jobs.json", read_jobs, arena, ret);
+        read_one(folders[i], "backup.json", read_backup, arena, ret);
+    }
+}

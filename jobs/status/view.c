@@ -1,0 +1,69 @@
+#include "status/view.h"
+
+#include "base/clock.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sysexits.h>
+
+static int take_usage(struct view *v, struct err *e) {
+    size_t n = v->running ? v->status.n : 0;
+    pid_t *pids = arena_alloc(&v->arena, sizeof *pids * (n + 1));
+    v->usage = arena_alloc(&v->arena, sizeof *v->usage * (n + 1));
+    if (!pids || !v->usage)
+        return err_set(e, EX_OSERR, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        pids[i] = (pid_t)v->status.services[i].pid;
+    pids[n] = v->running ? (pid_t)v->status.pid : 0;
+    return proc_usage(pids, n + 1, v->usage) < 0 ? err_set(e, EX_OSERR, "out of memory") : 0;
+}
+
+int view_take(const struct view_options *o, struct view *ret, struct err *e) {
+    struct view v = {.now_ms = clock_wall_ms(), .instance = o->instance ? o->instance : ""};
+    v.running = statusfile_read(o->run_dir, &v.status, &v.why_not) == 0;
+    cgroup_read(o->cgroup_root, "/proc/self/cgroup", &v.cgroup);
+    state_read(o->state_dirs, &v.arena, &v.state);
+    if (take_usage(&v, e) < 0) {
+        view_free(&v);
+        return -1;
+    }
+    *ret = v;
+    return 0;
+}
+
+void view_free(struct view *v) {
+    if (v->running)
+        statusfile_free(&v->status);
+    arena_free(&v->arena);
+    v->running = false;
+}
+
+const char *view_name(const struct view *v, size_t i) {
+    return v->running && i < v->status.n ? v->status.services[i].name : "civinit";
+}
+
+bool view_ready(const struct view *v) {
+    return view_live(v) && strcmp(v->status.state, "ready") == 0;
+}
+
+bool view_live(const struct view *v) {
+    return v->running && (kill((pid_t)v->status.pid, 0) == 0 || errno == EPERM);
+}
+
+void view_verbose(const struct view *v, bool good, struct buf *out) {
+    for (size_t i = 0; v->running && i < v->status.n; i++) {
+        const struct statusfile_service *s = &v->status.services[i];
+        bool fine = strcmp(s->state, "ready") == 0 || strcmp(s->state, "done") == 0;
+        buf_printf(out, "[%c] %s %s%s%s\n", fine ? '+' : '-', s->name, s->state,
+                   *s->reason ? ": " : "", s->reason);
+    }
+    if (!v->running)
+        buf_printf(out, "%s\n", v->why_not.text);
+    else
+        buf_printf(out, "container %s%s%s\n", v->status.state, *v->status.reason ? ": " : "",
+                   v->status.reason);
+    buf_str(out, good ? "ok\n" : "failed\n");
+}
