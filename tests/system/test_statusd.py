@@ -1,0 +1,435 @@
+#!/usr/bin/env python3
+"""civinit-statusd: what it answers, leaves in files and pushes; read by Prometheus' own programs."""
+import contextlib
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import civitest
+
+STATUSD = civitest.program("civinit-statusd")
+PYTHON = "/usr/bin/python3"
+OPEN = {"Accept": "application/openmetrics-text; version=1.0.0"}
+
+JOBS = {
+    "updated": 1767225600000, "instance": "demo", "hold": None,
+    "jobs": [
+        {"name": "civicrm", "schedule": "*/5 * * * *", "next": 1767225900000, "running": False, "last_success": 1767225500000,
+         "runs": {"success": 40, "failure": 2}, "last": {"started": 1767225490000, "ended": 1767225500500, "outcome": "failure",
+                                                         "exit": 0, "signal": 0, "duration_ms": 10500, "rss_kb": 61440,
+                                                         "cpu_ms": 420, "reason": "1 job failed"}},
+        {"name": "never \"ran\"", "schedule": "@daily", "next": 1767290000000, "running": True, "last_success": 0, "runs": {},
+         "last": None}],
+    "civicrm": [{"name": "process_mailing", "last_success": 1767225500000, "failures_24h": 3, "unfinished_24h": 1}],
+    "mail": {"pending": 12, "oldest_due_s": 700, "lost_24h": 0}}
+BACKUP = {
+    "updated": 1767225600000, "instance": "demo", "last_success": 1767220000000,
+    "last": {"started": 1767219000000, "ended": 1767220000000, "outcome": "success", "reason": "", "file": "demo.tar.gz",
+             "bytes": 1234567, "raw_bytes": 7654321, "entries": 4321, "warnings": 2, "verified": True}}
+
+
+def status_text(services=(), state="ready", pid=None, reason=""):
+    lines = ["civinit 1", f"container role=web state={state} started=1767225600000 pid={pid or os.getpid()} main=apache reason={reason}"]
+    for name, values in services:
+        full = {"kind": "service", "state": "ready", "pid": 0, "since": 1767225600120, "restarts": 0, "ready_ms": 120, "exit": -1,
+                "signal": 0, "unhealthy": 0, "status": "", "reason": ""}
+        full.update(values)
+        lines.append(f"service name={name} " + " ".join(f"{k}={v}" for k, v in full.items()))
+    return "\n".join(lines) + "\n"
+
+
+class Statusd:
+    def __init__(self, t, *arguments, config="", **files):
+        self.t = t
+        self.run_dir = t.path("run")
+        self.state_dir = t.path("state")
+        os.makedirs(self.run_dir, exist_ok=True)
+        os.makedirs(self.state_dir, exist_ok=True)
+        self.config = t.write("web.ini", f"[container]\ninstance = demo\n[status]\nlisten = 127.0.0.1:0\nstate_dirs = {self.state_dir}\n"
+                                         f"{config}")
+        self.env = {"CIVINIT_RUN_DIR": self.run_dir}
+
+    def tell(self, *services, **options):
+        self.put("run/status", status_text(services, **options))
+
+    def put(self, name, text):
+        """Replaced as a whole, as the writers do."""
+        new = self.t.write(name + ".new", text if isinstance(text, str) else json.dumps(text))
+        os.rename(new, self.t.path(name))
+
+    def start(self):
+        self.process = self.t.start(STATUSD, "--config", self.config, env=self.env)
+        self.port = int(self.process.wait_text(r"listening on port (\d+)")[1])
+        return self
+
+    def get(self, path, headers=None, method="GET"):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as r:
+                return r.status, r.read().decode(), r.headers
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, e.read().decode(), e.headers
+
+    def metrics(self, **options):
+        return self.get("/metrics", **options)[1]
+
+
+def value(t, text, name):
+    """The value of one sample, written with its labels."""
+    return float(t.match(text, "^" + re.escape(name) + r" (\S+)$")[1])
+
+
+def promtool_check(t, text):
+    if not shutil.which("promtool"):
+        raise civitest.Skip("no promtool")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=120)
+    t.equal((done.returncode, done.stdout + done.stderr), (0, ""), "promtool check metrics")
+
+
+def test_probes_follow_the_status_file(t):
+    s = Statusd(t)
+    s.tell(("apache", {}), ("router", {}))
+    s.start()
+    t.equal(s.get("/livez")[:2], (200, "ok\n"))
+    t.equal(s.get("/readyz")[:2], (200, "ok\n"))
+    t.equal(s.get("/readyz?verbose")[:2], (200, "[+] apache ready\n[+] router ready\ncontainer ready\nok\n"))
+    s.tell(("apache", {"state": "starting"}), ("router", {"state": "backoff", "reason": "exited%20with%201"}), state="starting")
+    code, text, _ = s.get("/readyz")
+    t.equal(code, 503)
+    t.contains(text, "[-] apache starting\n[-] router backoff: exited with 1\n")
+    t.equal(s.get("/livez")[0], 200)
+    s.tell(("apache", {}), state="draining", reason="SIGTERM")
+    t.equal((s.get("/readyz")[0], s.get("/livez")[0]), (503, 200))
+    os.unlink(t.path("run/status"))
+    code, text, _ = s.get("/livez")
+    t.equal((code, s.get("/readyz")[0]), (503, 503))
+    t.contains(text, "status")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    s.tell(pid=ended.pid)  # a file left by a process 1 that is gone
+    t.equal((s.get("/livez")[0], s.get("/readyz")[0]), (503, 503))
+
+
+def test_other_requests(t):
+    s = Statusd(t)
+    s.tell()
+    s.start()
+    t.equal(s.get("/nothing")[0], 404)
+    t.equal(s.get("/livez", method="POST")[0], 405)
+    code, text, headers = s.get("/metrics", method="HEAD")
+    t.equal((code, text), (200, ""))
+    t.contains(s.get("/")[1], "/metrics")
+    t.equal(s.get("/metrics", headers=OPEN)[2]["Content-Type"], "application/openmetrics-text; version=1.0.0; charset=utf-8")
+    t.equal(s.get("/metrics")[2]["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+
+
+def test_metrics_of_services(t):
+    s = Statusd(t)
+    s.tell(("apache", {"restarts": 3, "exit": 1, "ready_ms": 1250}), ("router", {"state": "failed", "signal": 9, "ready_ms": -1}))
+    s.start()
+    text = s.metrics()
+    promtool_check(t, text)
+    t.equal(value(t, text, 'civinit_service_state{service="apache",state="ready"}'), 1)
+    t.equal(value(t, text, 'civinit_service_state{service="apache",state="failed"}'), 0)
+    t.equal(value(t, text, 'civinit_service_state{service="router",state="failed"}'), 1)
+    t.equal(value(t, text, 'civinit_service_restarts_total{service="apache"}'), 3)
+    t.equal(value(t, text, 'civinit_service_ready_duration_seconds{service="apache"}'), 1.25)
+    t.lacks(text, 'civinit_service_ready_duration_seconds{service="router"}')
+    t.equal(value(t, text, 'civinit_service_last_exit_code{service="apache"}'), 1)
+    t.equal(value(t, text, 'civinit_service_last_exit_code{service="router"}'), 137)
+    t.match(text, r'^civinit_info\{version="[^"]+",role="web",main="apache"\} 1$')
+
+
+def test_openmetrics_is_parsed_by_a_strict_reader(t):
+    s = Statusd(t)
+    s.tell(("apache", {"restarts": 3}))
+    s.put("state/jobs.json", JOBS)
+    s.put("state/backup.json", BACKUP)
+    s.start()
+    text = s.metrics(headers=OPEN)
+    t.equal(text.splitlines()[-1], "# EOF")
+    check = ("import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as p\n"
+             "print(sum(len(f.samples) for f in p(sys.stdin.read())))")
+    if subprocess.run([PYTHON, "-c", "import prometheus_client"], capture_output=True, timeout=60).returncode:
+        raise civitest.Skip("no python3-prometheus-client")
+    done = subprocess.run([PYTHON, "-c", check], input=text, capture_output=True, text=True, timeout=60)
+    t.equal(done.returncode, 0, done.stderr)
+    t.equal(int(done.stdout), sum(not line.startswith("#") for line in text.splitlines()), "samples")
+
+
+def test_memory_and_processes_belong_to_their_service(t):
+    hold = ("import os, sys, time\nkeep = bytearray(64 << 20)\nfor i in range(0, len(keep), 4096): keep[i] = 1\n"
+            "print('held', flush=True)\ntime.sleep(1000)")
+    tree = t.start(sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', '''{hold}'''])")
+    other = t.start("sleep", "1000")
+    tree.wait_text("^held$")
+    s = Statusd(t)
+    s.tell(("tree", {"pid": tree.pid}), ("other", {"pid": other.pid}), ("none", {"state": "down"}))
+    s.start()
+    text = s.metrics()
+    t.equal(value(t, text, 'civinit_service_processes{service="tree"}'), 2)
+    t.equal(value(t, text, 'civinit_service_processes{service="other"}'), 1)
+    t.equal(value(t, text, 'civinit_service_processes{service="none"}'), 0)
+    for kind in ("resident", "proportional"):
+        of_tree = value(t, text, f'civinit_service_{kind}_memory_bytes{{service="tree"}}')
+        of_other = value(t, text, f'civinit_service_{kind}_memory_bytes{{service="other"}}')
+        assert of_tree > 64 << 20 and of_other < 64 << 20, (kind, of_tree, of_other)
+    assert value(t, text, 'civinit_service_cpu_seconds_total{service="tree"}') > 0
+    assert value(t, text, 'civinit_service_processes{service="civinit"}') >= 1
+
+
+def test_orphans_stay_with_their_session(t):
+    pids = t.path("pids")
+    # The service's first process goes on; its child ends and leaves a grandchild to whoever reaps.
+    service = t.start("sh", "-c", f"(sleep 1000 & echo $! >{pids}.new; mv {pids}.new {pids}) & wait; sleep 1000")
+    civitest.wait_for("the grandchild", lambda: os.path.exists(pids))
+    s = Statusd(t)
+    s.tell(("service", {"pid": service.pid}))
+    s.start()
+    # sh, its own sleep (once the subshell has ended), and the orphan.
+    civitest.wait_for("three processes", lambda: value(t, s.metrics(), 'civinit_service_processes{service="service"}') == 3)
+
+
+def test_jobs_and_backups(t):
+    s = Statusd(t)
+    s.tell()
+    s.put("state/jobs.json", JOBS)
+    s.put("state/backup.json", BACKUP)
+    s.start()
+    text = s.metrics()
+    promtool_check(t, text)
+    for name, want in {
+            'civinit_job_runs_total{job="civicrm",outcome="failure"}': 2,
+            'civinit_job_last_outcome{job="civicrm",outcome="failure"}': 1,
+            'civinit_job_last_outcome{job="civicrm",outcome="success"}': 0,
+            'civinit_job_last_success_timestamp_seconds{job="civicrm"}': 1767225500,
+            'civinit_job_last_duration_seconds{job="civicrm"}': 10.5,
+            'civinit_job_last_peak_memory_bytes{job="civicrm"}': 61440 * 1024,
+            'civinit_job_last_cpu_seconds{job="civicrm"}': 0.42,
+            'civinit_job_next_run_timestamp_seconds{job="civicrm"}': 1767225900,
+            'civinit_job_last_success_timestamp_seconds{job="never \\"ran\\""}': 0,
+            'civinit_job_running{job="never \\"ran\\""}': 1,
+            'civinit_civicrm_job_recent_failures{job="process_mailing"}': 3,
+            'civinit_civicrm_job_recent_unfinished{job="process_mailing"}': 1,
+            'civinit_mail_pending_recipients': 12,
+            'civinit_mail_oldest_due_seconds': 700,
+            'civinit_mail_recent_lost_recipients': 0,
+            'civinit_jobs_held{folder="0"}': 0,
+            'civinit_backup_last_success_timestamp_seconds{instance_name="demo"}': 1767220000,
+            'civinit_backup_last_duration_seconds{instance_name="demo"}': 1000,
+            'civinit_backup_last_size_bytes{instance_name="demo"}': 1234567,
+            'civinit_backup_last_entries{instance_name="demo"}': 4321,
+            'civinit_backup_last_verified_timestamp_seconds{instance_name="demo"}': 1767220000,
+            'civinit_status_problems': 0}.items():
+        t.equal(value(t, text, name), want, name)
+    s.put("state/jobs.json", dict(JOBS, hold="upgrade pending"))
+    t.equal(value(t, s.metrics(), 'civinit_jobs_held{folder="0"}'), 1)
+    status = json.loads(s.get("/status")[1])
+    t.equal(status["jobs"][0]["hold"], "upgrade pending")
+    t.equal(status["jobs"][0]["jobs"][0]["last"]["outcome"], "failure")
+    t.equal(status["jobs"][0]["jobs"][1]["last"], None)
+    t.equal(status["backups"][0]["entries"], 4321)
+
+
+def test_broken_state_files_are_counted_and_do_no_harm(t):
+    s = Statusd(t)
+    s.tell()
+    s.start()
+    for text in ("{", "[]", "", "\x00\x01", '{"jobs": 5, "civicrm": {}, "mail": []}', '{"jobs": [1, null, {"runs": [], "last": 7}]}'):
+        s.put("state/jobs.json", text)
+        s.put("state/backup.json", text)
+        code, metrics, _ = s.get("/metrics")
+        t.equal(code, 200)
+        promtool_check(t, metrics)
+        t.equal(value(t, metrics, "civinit_status_problems") > 0, not text.startswith('{"'), text)
+        json.loads(s.get("/status")[1])
+    s.put("run/status", "nonsense\n")
+    t.equal(s.get("/readyz")[0], 503)
+    t.equal(s.get("/metrics")[0], 200)
+
+
+def test_status_is_json_with_awkward_texts(t):
+    s = Statusd(t)
+    s.tell(("a%20b", {"status": "%22quoted%22%0Aline%C3%A9"}), state="ready", reason="x%09y")
+    s.start()
+    got = json.loads(s.get("/status")[1])
+    t.equal(got["services"][0]["name"], "a b")
+    t.equal(got["services"][0]["status"], "\"quoted\"\nline\u00e9")
+    t.equal(got["container"]["reason"], "x\ty")
+    promtool_check(t, s.metrics())
+
+
+def test_many_scrapers_at_once(t):
+    s = Statusd(t)
+    s.tell(*[(f"s{i}", {}) for i in range(20)])
+    s.start()
+    answers = []
+
+    def scrape():
+        for _ in range(10):
+            answers.append(s.get("/metrics")[0])
+    threads = [threading.Thread(target=scrape) for _ in range(8)]
+    for th in threads:
+        th.start()
+    for th in threads:
+        th.join(120)
+    t.equal(answers, [200] * 80)
+    with open(f"/proc/{s.process.pid}/status") as f:
+        t.match(f.read(), r"^Threads:\s+1$")
+
+
+def test_textfile(t):
+    s = Statusd(t)
+    s.put("state/backup.json", BACKUP)
+    done = t.run(STATUSD, "--config", s.config, "--textfile", t.path("civinit.prom"), env=s.env)
+    t.equal((done.returncode, done.stderr), (0, ""))
+    with open(t.path("civinit.prom")) as f:
+        text = f.read()
+    promtool_check(t, text)
+    t.contains(text, "civinit_backup_last_entries")
+    t.lacks(text, "civinit_container")  # that is gone when somebody reads this
+    done = t.run(STATUSD, "--config", s.config, "--textfile", "/nonexistent/x.prom", env=s.env)
+    t.equal(done.returncode != 0, True)
+    t.contains(done.stderr, "/nonexistent")
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.got.append((self.path, self.headers["Content-Type"], body))
+        self.send_response(self.server.answer)
+        self.end_headers()
+
+    def log_message(self, *a):
+        pass
+
+
+@contextlib.contextmanager
+def gateway(answer=200):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    server.got, server.answer = [], answer
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server, f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_push_once(t):
+    with gateway() as (server, url):
+        s = Statusd(t, config=f"push = {url}\n")
+        s.put("state/backup.json", BACKUP)
+        done = t.run(STATUSD, "--config", s.config, "--push-once", env=s.env)
+        t.equal((done.returncode, done.stderr), (0, ""))
+        path, kind, body = server.got[0]
+        t.equal((path, kind), ("/metrics/job/civinit/instance/demo", "text/plain; version=0.0.4; charset=utf-8"))
+        t.contains(body, "civinit_backup_last_entries")
+    with gateway(answer=500) as (server, url):
+        s = Statusd(t, config=f"push = {url}/metrics/job/own/token/s3cret\n")
+        done = t.run(STATUSD, "--config", s.config, "--push-once", env=s.env)
+        t.equal(done.returncode, 69)
+        t.contains(done.stderr, "status 500")
+        t.lacks(done.stderr, "s3cret")
+        t.equal(server.got[0][0], "/metrics/job/own/token/s3cret")
+    t.equal(t.run(STATUSD, "--config", Statusd(t).config, "--push-once").returncode, 78)
+
+
+def test_what_a_one_shot_pod_leaves_when_it_is_stopped(t):
+    with gateway() as (server, url):
+        s = Statusd(t, config=f"push = {url}\ntextfile = {t.path('left.prom')}\n")
+        s.tell(("backup", {}))
+        s.start()
+        s.put("state/backup.json", BACKUP)  # the job's last act
+        s.process.signal(signal.SIGTERM)
+        t.equal(s.process.wait(), 0, s.process.text())
+        t.contains(server.got[0][2], "civinit_backup_last_success_timestamp_seconds")
+    with open(t.path("left.prom")) as f:
+        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success"} 1')
+
+
+def test_wrong_configuration(t):
+    done = t.run(STATUSD, "--listen", "nonsense")
+    t.equal(done.returncode, 78)
+    t.contains(done.stderr, "nonsense")
+    t.equal(t.run(STATUSD, "--config", t.write("bad.ini", "[status]\nlissten = :1\n")).returncode, 78)
+    t.equal(t.run(STATUSD, "--nonsense").returncode, 64)
+    s = Statusd(t)
+    s.tell()
+    s.start()
+    done = t.run(STATUSD, "--listen", f"127.0.0.1:{s.port}")
+    t.equal(done.returncode, 69)
+    t.contains(done.stderr, "in use")
+
+
+def test_all_addresses_of_both_families(t):
+    s = Statusd(t)
+    s.tell()
+    s.process = t.start(STATUSD, "--listen", ":0", env=s.env)
+    s.port = int(s.process.wait_text(r"listening on port (\d+)")[1])
+    t.equal(s.get("/livez")[0], 200)
+    import socket
+    with contextlib.suppress(OSError), socket.create_connection(("::1", s.port), 60) as c:
+        c.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        t.contains(c.makefile().read(), "200 OK")
+
+
+def api(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as r:
+        return json.load(r)
+
+
+def query(port, expression):
+    with contextlib.suppress(OSError):
+        return api(port, "/api/v1/query?query=" + urllib.request.quote(expression))["data"]["result"]
+    return []
+
+
+def test_prometheus_scrapes_and_a_pushgateway_keeps(t):
+    if not shutil.which("prometheus") or not shutil.which("prometheus-pushgateway"):
+        raise civitest.Skip("no prometheus or no pushgateway")
+    push_port, port = civitest.free_port(), civitest.free_port()
+    t.start("prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{push_port}")
+    s = Statusd(t, config=f"push = http://127.0.0.1:{push_port}\n")
+    s.put("state/backup.json", BACKUP)
+
+    def pushed():
+        return t.run(STATUSD, "--config", s.config, "--push-once", env=s.env).returncode == 0
+    civitest.wait_for("the gateway to take a push", pushed)
+    os.unlink(t.path("state/backup.json"))
+    s.tell(("apache", {"restarts": 5}))
+    s.start()
+    config = t.write("prometheus.yml", f"""
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: civinit
+    static_configs:
+      - targets: ["127.0.0.1:{s.port}"]
+  - job_name: gateway
+    honor_labels: true
+    static_configs:
+      - targets: ["127.0.0.1:{push_port}"]
+""")
+    t.start("prometheus", f"--config.file={config}", f"--storage.tsdb.path={t.path('tsdb')}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")
+    got = civitest.wait_for("the scrape", lambda: query(port, 'civinit_service_restarts_total{service="apache"}'), 120)
+    t.equal(got[0]["value"][1], "5")
+    got = civitest.wait_for("what was pushed", lambda: query(port, "civinit_backup_last_entries"), 120)
+    t.equal(got[0]["value"][1], "4321")
+    t.equal((got[0]["metric"]["instance"], got[0]["metric"]["job"]), ("demo", "civinit"))
+
+
+civitest.main(globals())
