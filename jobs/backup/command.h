@@ -6,5 +6,6 @@ int create_main(int argc, char **argv);
 int verify_main(int argc, char **argv);
 int list_main(int argc, char **argv);
 int prune_main(int argc, char **argv);
+int restore_main(int argc, char **argv);
 
 #endif

@@ -1,9 +1,11 @@
 // civinit-backup: the database and the files of an instance in one archive, and back.
 //
 //   create   dump + tree → tar → blocks on threads → store      create.c dump.c tree.c tar.c
-//   stage.c codec.c verify   store → inflate → tar → digests ↔ manifest         reader.c verify.c
-//   list     archives of a destination, entries of an archive   list.c
-//   prune    which archives stay                                keep.c prune.c
+//   stage.c verify   store → inflate → tar → digests ↔ manifest         reader.c verify.c list
+//   archives of a destination, entries of an archive   list.c prune    which archives stay keep.c
+//   prune.c restore  reader → statements → server, files → folders      restore.c load.c sql*.c
+//   extract.c
+//            and --drill, which compares                        target.c drill.c
 //
 // Where archives live: store.c and store_*.c. Each library has its adapter: libarchive tar.c and
 // reader.c, libdeflate, ISA-L and zstd codec.c and inflate.c, jansson manifest.c.
@@ -24,6 +26,8 @@ static const struct command {
     {"verify", verify_main, "ARCHIVE…", "whether archives are whole"},
     {"list", list_main, "[ARCHIVE]", "the archives, or what one holds"},
     {"prune", prune_main, "[--dry-run]", "removes what no rule keeps"},
+    {"restore", restore_main, "[OPTION…] ARCHIVE",
+     "puts an archive back, or proves that it can be"},
     {NULL, NULL, NULL, NULL},
 };
 
