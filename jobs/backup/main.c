@@ -1,11 +1,11 @@
 // civinit-backup: the database and the files of an instance in one archive, and back.
 //
-//   create   dump + tree → tar → blocks on threads → store      create.c dump.c tree.c tar.c
-//   stage.c verify   store → inflate → tar → digests ↔ manifest         reader.c verify.c list
-//   archives of a destination, entries of an archive   list.c prune    which archives stay keep.c
-//   prune.c restore  reader → statements → server, files → folders      restore.c load.c sql*.c
-//   extract.c
-//            and --drill, which compares                        target.c drill.c
+//   create   dump + tree → tar → blocks on threads → store   create.c dump.c tree.c tar.c stage.c
+//   verify   store → inflate → tar → digests ↔ manifest      reader.c verify.c
+//   list     archives of a destination, entries of one       list.c
+//   prune    which archives stay                             keep.c prune.c
+//   restore  reader → statements → server, files → folders   restore.c load.c sql*.c extract.c
+//            and --drill, which compares                     target.c drill.c
 //
 // Where archives live: store.c and store_*.c. Each library has its adapter: libarchive tar.c and
 // reader.c, libdeflate, ISA-L and zstd codec.c and inflate.c, jansson manifest.c.
