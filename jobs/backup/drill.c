@@ -148,11 +148,14 @@ static void compare_tables(struct drill *d, const char *old, const char *new) {
         return;
     for (size_t i = 0; i < names.n && !d->failure.code; i++) {
         const char *name = names.cells[i * names.columns];
-        char sql[512];
-        if (!name || strchr(name, '`'))
+        autobuf struct buf sql = {0};
+        if (!name)
             continue;
-        snprintf(sql, sizeof sql, "SELECT COUNT(*) FROM `%s`.`%s`", new, name);
-        int64_t there = count_of(d, sql), given = loaded_rows(d, new, name);
+        buf_printf(&sql, "SELECT COUNT(*) FROM `%s`.`", new);
+        for (const char *p = name; *p; p++)
+            buf_printf(&sql, *p == '`' ? "``" : "%c", *p);
+        buf_str(&sql, "`");
+        int64_t there = sql.failed ? -1 : count_of(d, sql.data), given = loaded_rows(d, new, name);
         if (there != given && !d->failure.code)
             differs(d, "%s.%s: %lld rows in the dump, %lld in the database", old, name,
                     (long long)given, (long long)there);

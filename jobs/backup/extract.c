@@ -119,8 +119,43 @@ int extract_root(struct extract *x, const char *name, int dir, struct err *e) {
     return 0;
 }
 
-static int hostile(struct extract *x, const char *why, struct err *e) {
-    return err_set(e, EX_DATAERR, "%s: %s: not restored", x->path, why);
+static int hostile(const char *path, const char *why, struct err *e) {
+    return err_set(e, EX_DATAERR, "%s: %s: not restored", path, why);
+}
+
+// The root and the path in it of a hardlink's target. -1: not in the same root.
+static int hardlink_target(struct archive_entry *a, const char *root, const char **ret_rest) {
+    char other[256];
+    const char *target = archive_entry_hardlink(a);
+    return !target || extract_split(target, other, ret_rest) < 0 || strcmp(root, other) != 0 ||
+                   !**ret_rest
+               ? -1
+               : 0;
+}
+
+int extract_check(const struct extract_options *o, const struct reader_entry *r, struct err *e) {
+    char root[256];
+    const char *rest, *linked;
+    if (extract_split(r->path, root, &rest) < 0)
+        return hostile(r->path, "a path that leads out of its root", e);
+    if (archive_entry_hardlink(r->entry))
+        return hardlink_target(r->entry, root, &linked) < 0
+                   ? hostile(r->path, "a hardlink that leads out of its root", e)
+                   : 0;
+    mode_t type = archive_entry_filetype(r->entry);
+    if (!*rest && type != AE_IFDIR)
+        return hostile(r->path, "a root that is no folder", e);
+    if (type == AE_IFLNK) {
+        const char *target = archive_entry_symlink(r->entry);
+        if (!target || !*target)
+            return hostile(r->path, "a symlink without a target", e);
+        if (!o->external_links && !extract_link_stays(rest, target))
+            return hostile(r->path, "a symlink that leads out of its root (--allow-external-links)",
+                           e);
+    } else if (type != AE_IFREG && type != AE_IFDIR) {
+        return hostile(r->path, "neither file, folder, symlink nor hardlink", e);
+    }
+    return 0;
 }
 
 // What libarchive says; its paths are relative and are left out.
@@ -136,19 +171,18 @@ static int failed(struct extract *x, struct archive *disk, struct err *e) {
 
 // A hardlink's target must be a regular file of the same root, reached through folders only.
 static int check_hardlink(struct extract *x, struct err *e) {
-    char root[256];
-    const char *rest, *target = archive_entry_hardlink(x->entry);
+    const char *rest;
     struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     struct stat st;
-    if (!target || extract_split(target, root, &rest) < 0 || strcmp(root, x->now->name) != 0 ||
-        !*rest)
-        return hostile(x, "a hardlink that leads out of its root", e);
+    if (hardlink_target(x->entry, x->now->name, &rest) < 0)
+        return hostile(x->path, "a hardlink that leads out of its root", e);
     autoclose int fd = (int)syscall(SYS_openat2, x->now->dir, rest, &how, sizeof how);
     if (fd < 0 && errno == ENOSYS) // an old kernel: libarchive's own checks have to do
         fd = openat(x->now->dir, rest, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return hostile(x, "a hardlink to what was not restored before it", e);
+        return err_set(e, EX_DATAERR, "%s: a hardlink to %s/%s, which is not restored before it",
+                       x->path, x->now->name, rest);
     autofree char *copy = strdup(rest);
     if (!copy)
         return err_set(e, EX_OSERR, "out of memory");
@@ -173,41 +207,25 @@ static int clean_xattrs(struct archive_entry *entry) {
     return 0;
 }
 
-// Whether the entry may be: its type, what it links to. Changes modes and links.
-static int check(struct extract *x, const char *rest, struct err *e) {
+// Takes away what a restored entry must not have: setuid (and setgid of files), others' attributes.
+static int tame(struct extract *x, struct err *e) {
     struct archive_entry *a = x->entry;
-    mode_t type = archive_entry_filetype(a), mode = archive_entry_perm(a);
+    mode_t mode = archive_entry_perm(a);
     if (archive_entry_hardlink(a))
         return check_hardlink(x, e);
-    switch (type) {
-    case AE_IFREG:
+    if (archive_entry_filetype(a) == AE_IFREG)
         archive_entry_set_perm(a, mode & 0777);
-        break;
-    case AE_IFDIR:
-        archive_entry_set_perm(a, mode & ~(mode_t)S_ISUID & 07777);
-        break;
-    case AE_IFLNK: {
-        const char *target = archive_entry_symlink(a);
-        if (!target || !*target)
-            return hostile(x, "a symlink without a target", e);
-        if (!x->o.external_links && !extract_link_stays(rest, target))
-            return hostile(x, "a symlink that leads out of its root (--allow-external-links)", e);
-        break;
-    }
-    default:
-        return hostile(x, "neither file, folder, symlink nor hardlink", e);
-    }
+    else if (archive_entry_filetype(a) == AE_IFDIR)
+        archive_entry_set_perm(a, mode & 03777);
     if (archive_entry_xattr_count(a) && clean_xattrs(a) < 0)
         return err_set(e, EX_OSERR, "out of memory");
     return 0;
 }
 
 // The root folder itself: remembered for the end.
-static int root_folder(struct extract *x, struct err *e) {
+static int root_folder(struct extract *x) {
     struct place *p = x->now;
     x->now = NULL;
-    if (archive_entry_filetype(x->entry) != AE_IFDIR || archive_entry_hardlink(x->entry))
-        return hostile(x, "a root that is no folder", e);
     p->has_mode = true;
     p->mode = archive_entry_perm(x->entry) & 03777;
     p->uid = (uid_t)archive_entry_uid(x->entry);
@@ -231,7 +249,7 @@ static int write_header(struct extract *x, const char *rest, struct err *e) {
         return err_errno(e, EX_OSERR, "%s", x->path);
     // libarchive would keep the older of two without a word.
     if (fstatat(x->now->dir, copy, &st, AT_SYMLINK_NOFOLLOW) == 0 && !(dir && S_ISDIR(st.st_mode)))
-        return hostile(x, "it comes twice", e);
+        return hostile(x->path, "it comes twice", e);
     if (archive_write_header(x->now->disk, x->entry) != ARCHIVE_OK)
         return failed(x, x->now->disk, e);
     x->entries++;
@@ -243,26 +261,27 @@ int extract_begin(struct extract *x, const struct reader_entry *r, struct err *e
     const char *rest;
     x->now = NULL;
     snprintf(x->path, sizeof x->path, "%s", r->path);
-    if (extract_split(r->path, root, &rest) < 0)
-        return hostile(x, "a path that leads out of its root", e);
+    if (extract_check(&x->o, r, e) < 0)
+        return -1;
+    extract_split(r->path, root, &rest);
     for (int i = 0; i < x->n; i++)
         if (strcmp(x->places[i].name, root) == 0)
             x->now = &x->places[i];
     if (!x->now)
-        return hostile(x, "of a root that nobody asked for", e);
+        return hostile(x->path, "of a root that nobody asked for", e);
     archive_entry_free(x->entry);
     x->entry = archive_entry_clone(r->entry);
     if (!x->entry)
         return err_set(e, EX_OSERR, "out of memory");
     if (!*rest)
-        return root_folder(x, e);
+        return root_folder(x);
     x->size = archive_entry_size(x->entry);
     x->bytes += x->size;
     if (x->o.max_bytes && x->bytes > x->o.max_bytes)
         return err_set(e, EX_DATAERR,
                        "%s: the files are larger than --max-size allows (%lld bytes)", x->path,
                        (long long)x->o.max_bytes);
-    if (check(x, rest, e) < 0)
+    if (tame(x, e) < 0)
         return -1;
     return write_header(x, rest, e);
 }
@@ -271,7 +290,7 @@ int extract_data(struct extract *x, const void *data, size_t len, int64_t offset
     if (!x->now || !len)
         return 0;
     if (offset < 0 || offset > x->size || (int64_t)len > x->size - offset)
-        return hostile(x, "longer than its header says", e);
+        return hostile(x->path, "longer than its header says", e);
     if (archive_write_data_block(x->now->disk, data, len, offset) < ARCHIVE_OK)
         return failed(x, x->now->disk, e);
     return 0;

@@ -34,6 +34,10 @@ int extract_begin(struct extract *x, const struct reader_entry *r, struct err *e
 int extract_data(struct extract *x, const void *data, size_t len, int64_t offset, struct err *e);
 int extract_end(struct extract *x, struct err *e);
 
+// What can be said about an entry before anything is written: its path, type and links. What
+// extract_begin checks too.
+int extract_check(const struct extract_options *o, const struct reader_entry *r, struct err *e);
+
 // Sets what folders get last (times, modes) and ends.
 int extract_finish(struct extract *x, struct err *e);
 

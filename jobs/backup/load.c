@@ -64,6 +64,15 @@ const char *load_hint(unsigned number) {
     return NULL;
 }
 
+// The exit code of an error of the server.
+static int code_of(struct load *l, unsigned number) {
+    static const unsigned denied[] = {1044, 1045, 1142, 1143, 1227, 1370, 1418, 1419, 1449};
+    for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
+        if (denied[i] == number)
+            return EX_NOPERM;
+    return db_lost(l->db) ? EX_UNAVAILABLE : EX_DATAERR;
+}
+
 // The error of a statement with its place; never its data.
 static int refused(struct load *l, const struct sql_statement *s, struct err *e) {
     unsigned number = db_errno(l->db);
@@ -75,9 +84,9 @@ static int refused(struct load *l, const struct sql_statement *s, struct err *e)
     else
         snprintf(what, sizeof what, "%.*s%s", (int)(s->len < SHOWN ? s->len : SHOWN), s->text,
                  s->len > SHOWN ? "…" : "");
-    return err_set(e, db_lost(l->db) ? EX_UNAVAILABLE : EX_DATAERR,
-                   "line %lld of the dump (byte %lld): %s: %s%s%s", (long long)s->line,
-                   (long long)s->offset, what, why.text, hint ? ". " : "", hint ? hint : "");
+    return err_set(e, code_of(l, number), "line %lld of the dump (byte %lld): %s: %s%s%s",
+                   (long long)s->line, (long long)s->offset, what, why.text, hint ? ". " : "",
+                   hint ? hint : "");
 }
 
 static int execute(struct load *l, const struct sql_statement *s, struct err *e) {
@@ -189,6 +198,8 @@ static int change_database(struct load *l, const struct sql_statement *s, struct
     unsigned number = db_errno(l->db);
     if (s->kind == SQL_DATABASE && (number == 1044 || number == 1007) && look(l, new, NULL) > 0)
         return 0;
+    if (l->databases && strcmp(l->databases->name, new) == 0 && look(l, new, NULL) == 0)
+        l->databases = l->databases->next; // nothing of it is there
     return -1;
 }
 

@@ -40,7 +40,7 @@ int load_open(const struct load_options *o, struct load **ret, struct err *e);
 // EX_CANTCREAT when database `name` (its new name) exists, is not empty and force is not given.
 int load_check(struct load *l, const char *name, struct err *e);
 
-// The next bytes of the dump. EX_DATAERR: the server refused a statement.
+// The next bytes of the dump. EX_DATAERR or EX_NOPERM: the server refused a statement.
 int load_feed(struct load *l, const void *data, size_t len, struct err *e);
 int load_end(struct load *l, struct err *e);
 

@@ -63,8 +63,29 @@ static int bounded(struct restore *r, const struct reader_entry *x, struct err *
     return stopped(r, e);
 }
 
+static bool path_wanted(const struct restore *r, const char *path) {
+    if (!r->wants.only_paths)
+        return true;
+    for (char **p = r->wants.only_paths; *p; p++)
+        if (fnmatch(*p, path + strlen(FILES_PREFIX), FNM_LEADING_DIR) == 0)
+            return true;
+    return false;
+}
+
+// What would not be restored is known before anything is written.
 static int prove_begin(void *arg, const struct reader_entry *x, struct err *e) {
-    return bounded(arg, x, e);
+    struct restore *r = arg;
+    struct extract_options o = {.external_links = r->wants.external_links || r->wants.drill};
+    char root[256];
+    const char *rest;
+    if (bounded(r, x, e) < 0)
+        return -1;
+    if (x->kind != READER_FILE || (!r->wants.files && !r->wants.drill))
+        return 0;
+    if (extract_split(x->path, root, &rest) == 0 &&
+        (!in_list(r->wants.only_roots, root) || !path_wanted(r, x->path)))
+        return 0;
+    return extract_check(&o, x, e);
 }
 
 static int prove_data(void *arg, const struct reader_entry *x, const void *data, size_t len,
@@ -256,15 +277,6 @@ static int open_files(struct restore *r, struct err *e) {
 }
 
 // ---- the second pass
-
-static bool path_wanted(const struct restore *r, const char *path) {
-    if (!r->wants.only_paths)
-        return true;
-    for (char **p = r->wants.only_paths; *p; p++)
-        if (fnmatch(*p, path + strlen(FILES_PREFIX), FNM_LEADING_DIR) == 0)
-            return true;
-    return false;
-}
 
 static int write_begin(void *arg, const struct reader_entry *x, struct err *e) {
     struct restore *r = arg;

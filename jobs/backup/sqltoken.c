@@ -13,8 +13,8 @@ static bool is_word(char c) {
 // Behind the closing quote, or the end of the text.
 static size_t behind_quote(const char *text, size_t len, size_t at) {
     char quote = text[at++];
-    while (at < len && text[at] != quote) {
-        if (quote != '`' && text[at] == '\\' && at + 1 < len)
+    while (at < len && (text[at] != quote || (at + 1 < len && text[at + 1] == quote))) {
+        if (text[at] == quote || (quote != '`' && text[at] == '\\' && at + 1 < len))
             at++;
         at++;
     }
@@ -79,11 +79,12 @@ bool sql_name(const char *text, const struct sql_token *t, char *buf, size_t siz
         memcpy(buf, text + t->start, t->len);
         n = t->len;
     } else if (t->kind == SQL_NAME && t->len >= 2) {
-        // A doubled backtick comes as two tokens; such names are nobody's.
-        for (size_t i = 1; i + 1 < t->len && n + 1 < size; i++)
+        for (size_t i = 1; i + 1 < t->len; i++) {
+            if (n + 1 >= size)
+                return false;
             buf[n++] = text[t->start + i];
-        if (n + 2 != t->len)
-            return false;
+            i += text[t->start + i] == '`'; // doubled
+        }
     } else {
         return false;
     }

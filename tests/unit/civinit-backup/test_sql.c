@@ -125,6 +125,18 @@ static const char *edit(const struct sqledit *ed, const char *text, struct buf *
     return sqledit_apply(ed, &s, out) ? out->data : "(same)";
 }
 
+Test(sql, names_with_backticks) {
+    struct sql_statement s = {.text = "INSERT INTO `odd``na;me` VALUES (1)"};
+    s.len = strlen(s.text);
+    sql_classify(&s);
+    cr_expect(s.kind == SQL_DATA);
+    cr_expect_str_eq(s.name, "odd`na;me");
+    struct got g = {0};
+    cr_expect(split("INSERT INTO `odd``na;me` VALUES (1),(2);\n", 5, &g, NULL) == 0);
+    cr_expect(g.n == 1 && g.rows[0] == 2);
+    buf_free(&g.all);
+}
+
 Test(sql, definers_go_or_change) {
     static const struct {
         const char *in, *dropped, *changed;
