@@ -181,6 +181,7 @@ const struct schema_key schema_keys[] = {
     {"forward", "ca", SCHEMA_TEXT},
     {"forward", "buffer", SCHEMA_SIZE},
     {"forward", "overflow", SCHEMA_CHOICE, "drop-oldest|drop-newest|block"},
+    {"forward", "flush", SCHEMA_DURATION},
     {"forward", "stdout", SCHEMA_BOOL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,0 +1,338 @@
+#!/usr/bin/env python3
+"""civinit-forward against a real forward server (Fluentd's own for Node.js, tests/forward/setup)."""
+import contextlib
+import datetime
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
+import civitest
+import tls
+from civitest import free_port, program, wait_for
+
+FORWARD = program("civinit-forward")
+MODULES = os.path.join(os.environ.get("CIVINIT_NPM") or "/var/cache/civinit-tests/npm", "node_modules/@fluent-org/logger")
+TIME = "2026-03-01T12:00:00.123Z"
+
+
+def server(t, **options):
+    """A running forward server; .port, .records() so far."""
+    if not shutil.which("node") or not os.path.isdir(MODULES):
+        raise civitest.Skip("no forward server: run tests/forward/setup (needs npm)")
+    s = t.start("node", os.path.join(ROOT, "tests/forward/server.js"), json.dumps(options))
+    s.port = int(s.wait_text(r"^port (\d+)$")[1])
+    # Only whole lines: the last one may still be on its way.
+    s.records = lambda: [json.loads(x) for x in s.text().split("\n")[1:-1]]
+    s.numbers = lambda: [r["record"]["n"] for r in s.records()]
+    return s
+
+
+def arrived(s, count):
+    """The numbers of the records, once that many are there: the server acknowledges before it prints."""
+    wait_for(f"{count} records", lambda: len(s.records()) >= count)
+    return s.numbers()
+
+
+def all_arrived(numbers, *servers):
+    """Waits until the servers have each of these records at least once."""
+    wait_for("all records", lambda: set(numbers) <= {n for s in servers for n in s.numbers()}, every=0.1)
+
+
+def lines(first, last):
+    return b"".join(b'{"time":"%s","service":"apache","n":%d,"message":"record number %d %s"}\n'
+                    % (TIME.encode(), n, n, b"x" * 60) for n in range(first, last))
+
+
+class Forward:
+    """A running civinit-forward with our end of its standard input."""
+
+    def __init__(self, t, port, text="", container=""):
+        r, self.input = os.pipe()
+        ports = [port] if isinstance(port, int) else port
+        to = " ".join(p if isinstance(p, str) else f"127.0.0.1:{p}" for p in ports)
+        config = t.write(f"forward{len(t.processes)}.ini", f"[container]\n{container}\n[forward]\nto = {to}\n{text}\n")
+        self.process = t.start(FORWARD, "--config", config, stdin=r)
+        os.close(r)
+        t.defer(self.close)
+        self.wait_text, self.text, self.signal = self.process.wait_text, self.process.text, self.process.signal
+
+    def write(self, data):
+        while data:
+            data = data[os.write(self.input, data):]
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            os.close(self.input)
+        self.input = -1
+
+    def end(self, want=0):
+        self.close()
+        code = self.process.wait(100)
+        assert code == want, f"ended with {code}, not {want}:\n{self.text()}"
+
+
+def test_records_arrive_as_they_are(t):
+    s = server(t)
+    f = Forward(t, s.port, "tag = civicrm.demo", container="instance = demo")
+    f.write(json.dumps({"time": TIME, "service": "apache", "stream": "stderr", "pid": 17, "level": "error", "cut": True,
+                        "message": 'a "quoted" café 😀\nof two lines\t\\ \x01'}).encode() + b"\n")
+    f.write('{"time":"2024-02-29T23:59:60Z","message":"é€😀","x":-5,"y":1.5,"z":null,"u":12345678901}\n'.encode())
+    f.write(b"no JSON \xff here\n" + b'{"a":{"nested":1}}')
+    f.end()
+    want = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone.utc).timestamp()
+    extra = {"instance": "demo", "host": socket.gethostname()}
+    wait_for("4 records", lambda: len(s.records()) == 4)
+    got = s.records()
+    t.equal(got[0], {"tag": "civicrm.demo", "seconds": want, "nanoseconds": 123000000, "record": {
+        "service": "apache", "stream": "stderr", "pid": 17, "level": "error", "cut": True,
+        "message": 'a "quoted" café 😀\nof two lines\t\\ \x01', **extra}})
+    t.equal(got[1]["record"], {"message": "é€😀", "x": -5, "y": 1.5, "z": None, "u": 12345678901, **extra})
+    t.equal(got[1]["seconds"], datetime.datetime(2024, 3, 1, tzinfo=datetime.timezone.utc).timestamp())
+    t.equal(got[2]["record"], {"message": "no JSON ? here", **extra})
+    t.equal(got[3]["record"], {"message": '{"a":{"nested":1}}', **extra})
+    t.contains(f.text(), "4 records delivered, 0 dropped")
+
+
+def test_shared_key_and_user(t):
+    key, password = t.write("key", "open sesame\n", 0o600), t.write("password", "its password\n", 0o600)
+    s = server(t, key="open sesame", users={"civicrm": "its password"})
+    f = Forward(t, s.port, f"shared_key_file = {key}\nuser = civicrm\npassword_file = {password}")
+    f.write(lines(0, 10))
+    f.end()
+    t.equal(arrived(s, 10), list(range(10)))
+
+
+def refused(t, port, text, message):
+    """Gets no record through, says why once, and ends with 69 though records are left."""
+    f = Forward(t, port, text + "\nflush = 100ms")
+    f.write(lines(0, 3))
+    f.wait_text(message)
+    f.end(69)
+    t.contains(f.text(), "3 records were not delivered")
+    t.equal(len(re.findall(message, f.text(), re.M)), 1, "said once")
+    t.lacks(f.text(), "open sesame")
+    t.lacks(f.text(), "wrong one")
+
+
+def test_a_refused_login_says_why(t):
+    good, bad = t.write("good", "open sesame"), t.write("bad", "wrong one")
+    s = server(t, key="open sesame")
+    refused(t, s.port, f"shared_key_file = {bad}", rf"error: 127\.0\.0\.1:{s.port}: the server refuses the login: shared key mismatch$")
+    refused(t, s.port, "", r"error: \S+: the server wants a shared key: \[forward\] shared_key_file is not set$")
+    s = server(t, key="open sesame", users={"civicrm": "secret"})
+    refused(t, s.port, f"shared_key_file = {good}", r"the server wants a user and a password: \[forward\] user is not set$")
+    refused(t, s.port, f"shared_key_file = {good}\nuser = civicrm\npassword_file = {bad}",
+            r"the server refuses the login: username/password mismatch$")
+    t.equal(s.records(), [])
+
+
+def test_what_came_while_the_server_was_away_arrives(t):
+    port = free_port()
+    f = Forward(t, port, "flush = 100s")
+    f.wait_text(r"error: 127\.0\.0\.1:\d+: connect: Connection refused$")
+    f.write(lines(0, 500))
+    s = server(t, port=port)
+    wait_for("500 records", lambda: len(s.records()) == 500)
+    # And away once more.
+    s.signal(signal.SIGTERM)
+    s.wait()
+    f.wait_text(r"error: .*(closed the connection|reset by peer)")
+    f.write(lines(500, 700))
+    s2 = server(t, port=port)
+    f.end()
+    t.equal(s.numbers() + arrived(s2, 200), list(range(700)))
+
+
+def test_what_a_killed_server_did_not_acknowledge_is_sent_again(t):
+    first = server(t)
+    f = Forward(t, first.port, "flush = 100s")
+    f.write(lines(0, 100))
+    wait_for("100 records", lambda: len(first.records()) == 100)
+    first.signal(signal.SIGSTOP)  # takes bytes, but acknowledges none
+    f.write(lines(100, 2000))
+    first.signal(signal.SIGKILL)
+    first.wait()
+    second = server(t, port=first.port)
+    f.write(lines(2000, 3000))
+    f.end()
+    t.equal(first.numbers(), list(range(100)))
+    all_arrived(range(100, 3000), second)
+
+
+def test_a_server_that_ends_in_mid_stream_loses_nothing(t):
+    first = server(t)
+    f = Forward(t, first.port, "flush = 100s\nbuffer = 64MiB")
+    writer = threading.Thread(target=lambda: f.write(lines(0, 20000)))
+    writer.start()
+    wait_for("some records", lambda: len(first.records()) >= 100)
+    first.signal(signal.SIGTERM)
+    first.wait()
+    second = server(t, port=first.port)
+    writer.join()
+    f.end()
+    all_arrived(range(20000), first, second)
+
+
+def dropped(f):
+    return sum(int(n) for n in re.findall(r"warning: (\d+) records dropped: no room in the buffer of 65.5 kB", f.text()))
+
+
+def overflow(t, policy):
+    """2000 records into 64 KiB while the server is away: what arrived and how many are said to be dropped."""
+    port = free_port()
+    f = Forward(t, port, f"flush = 100s\nbuffer = 64KiB\noverflow = {policy}")
+    f.write(lines(0, 2000))
+    f.wait_text("records dropped")
+    s = server(t, port=port)
+    f.end(69)
+    return arrived(s, int(t.match(f.text(), r"info: (\d+) records delivered")[1])), dropped(f)
+
+
+def test_drop_oldest_keeps_the_newest(t):
+    numbers, lost = overflow(t, "drop-oldest")
+    assert 100 < len(numbers) < 1000, len(numbers)
+    t.equal(numbers, list(range(2000 - len(numbers), 2000)))
+    t.equal(len(numbers) + lost, 2000)
+
+
+def test_drop_newest_keeps_the_oldest(t):
+    numbers, lost = overflow(t, "drop-newest")
+    assert 100 < len(numbers) < 1000, len(numbers)
+    t.equal(len(numbers) + lost, 2000)
+    t.equal(numbers[:100], list(range(100)))
+
+
+def test_block_loses_nothing(t):
+    port = free_port()
+    f = Forward(t, port, "flush = 100s\nbuffer = 64KiB\noverflow = block")
+    writer = threading.Thread(target=lambda: f.write(lines(0, 10000)))
+    writer.start()
+    f.wait_text("Connection refused")
+    s = server(t, port=port)
+    writer.join()
+    f.end()
+    t.equal(arrived(s, 10000), list(range(10000)))
+    t.lacks(f.text(), "warning")
+
+
+def test_tls_verifies_the_server(t):
+    good, other = tls.Authority(t.path("good")), tls.Authority(t.path("other"))
+    cert, private = good.server("localhost", "127.0.0.1")
+    s = server(t, cert=cert, private=private, key="open sesame")
+    key = t.write("key", "open sesame")
+    for host in (f"localhost:{s.port}", f"127.0.0.1:{s.port}"):
+        f = Forward(t, [host], f"tls = yes\nca = {good.ca}\nshared_key_file = {key}")
+        f.write(lines(0, 5))
+        f.end()
+    t.equal(arrived(s, 10), list(range(5)) * 2)
+    refused(t, s.port, f"tls = yes\nca = {other.ca}\nshared_key_file = {key}",
+            r"TLS: the server's certificate is not accepted for 127\.0\.0\.1: (unable to get local issuer certificate|certificate signature failure)$")
+    cert, private = good.server("elsewhere.example", name="elsewhere")
+    s = server(t, cert=cert, private=private)
+    refused(t, [f"localhost:{s.port}"], f"tls = yes\nca = {good.ca}",
+            r"TLS: the server's certificate is not accepted for localhost: hostname mismatch$")
+    t.equal(s.records(), [])
+
+
+def test_a_server_without_tls_is_noticed(t):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        good = tls.Authority(t.path("good"))
+        f = Forward(t, listener.getsockname()[1], f"tls = yes\nca = {good.ca}\nflush = 100ms")
+        f.write(lines(0, 1))
+        c, _ = listener.accept()
+        c.recv(1)
+        c.sendall(b"HTTP/1.0 400 no TLS here\r\n\r\n")
+        f.wait_text(r"error: \S+: TLS: the handshake: wrong version number$")
+        f.end(69)
+        c.close()
+
+
+def test_the_next_server_takes_over(t):
+    a, b = server(t), server(t)
+    f = Forward(t, [a.port, b.port], "flush = 100s")
+    f.write(lines(0, 10))
+    wait_for("10 records", lambda: len(a.records()) == 10)
+    a.signal(signal.SIGTERM)
+    a.wait()
+    f.wait_text(rf"connected to 127\.0\.0\.1:{b.port}")
+    f.write(lines(10, 20))
+    f.end()
+    t.equal(arrived(b, 10), list(range(10, 20)))
+
+
+def test_term_delivers_what_is_there(t):
+    s = server(t)
+    f = Forward(t, s.port, "flush = 100s")
+    f.wait_text("connected")
+    f.write(lines(0, 1000))
+    f.signal(signal.SIGTERM)
+    t.equal(f.process.wait(), 0)
+    t.equal(arrived(s, 1000), list(range(1000)))
+
+
+def test_a_stranger_on_the_port_is_named(t):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        f = Forward(t, listener.getsockname()[1], "flush = 100ms")
+        f.write(lines(0, 1))
+        c, _ = listener.accept()
+        c.sendall(b"SSH-2.0-x\r\n")
+        f.wait_text(r"error: 127\.0\.0\.1:\d+: the server does not speak the forward protocol$")
+        f.end(69)
+        c.close()
+
+
+def test_behind_civinit_log(t):
+    s = server(t)
+    f = Forward(t, s.port)
+    r, w = os.pipe()
+    log = subprocess.Popen([program("civinit-log"), "--stream", f"fpm:stderr:{r}", "--records", str(f.input), "--no-stdout"],
+                           pass_fds=[r, f.input])
+    t.defer(log.kill)
+    os.close(r)
+    os.write(w, b"PHP Fatal error:  Uncaught E: no in /x.php:3\nStack trace:\n#0 {main}\n  thrown in /x.php on line 3\nnext\n")
+    os.close(w)
+    t.equal(log.wait(60), 0)
+    f.end()
+    wait_for("2 records", lambda: len(s.records()) == 2)
+    got = [x["record"] for x in s.records()]
+    t.equal([x["message"] for x in got], ["PHP Fatal error:  Uncaught E: no in /x.php:3\nStack trace:\n#0 {main}\n  thrown in /x.php on line 3", "next"])
+    t.equal((got[0]["service"], got[0]["stream"], got[0]["level"]), ("fpm", "stderr", "error"))
+
+
+def test_a_wrong_configuration_is_named(t):
+    empty = t.write("empty", "\n")
+    for text, message in [
+        ("", "[forward] to: no server is named"),
+        ("to = a:b:c", '[forward] to: "a:b:c" is no HOST:PORT'),
+        ("to = a:99999", '[forward] to: "a:99999" is no HOST:PORT'),
+        ("to = [::1", '[forward] to: "[::1" is no [ADDRESS]:PORT'),
+        ("to = a\nuser = x", "[forward] user: needs shared_key_file and password_file too"),
+        ("to = a\nca = /x", "[forward] ca: has no use without tls = yes"),
+        ("to = a\ntls = yes\nca = /nowhere", "[forward] ca: /nowhere: No such file"),
+        ("to = a\nbuffer = 1KiB", "[forward] buffer: at least 64KiB"),
+        ("to = a\nshared_key_file = /nowhere", "[forward] shared_key_file: "),
+        (f"to = a\nshared_key_file = {empty}", f"[forward] shared_key_file: {empty} is empty"),
+        ("to = a\noverflow = drop", '"drop" is not one of drop-oldest'),
+    ]:
+        config = t.write("wrong.ini", f"[forward]\n{text}\n")
+        done = t.run(FORWARD, "--config", config, "--check")
+        t.contains(done.stderr, message)
+        assert done.returncode in (66, 74, 77, 78), (text, done.returncode)
+    t.equal(t.run(FORWARD).returncode, 64)
+    t.equal(t.run(FORWARD, "--config", t.write("good.ini", "[forward]\nto = a\n"), "--check").returncode, 0)
+    t.match(t.run(FORWARD, "--version").stdout, r"\Acivinit-forward \d")
+
+
+civitest.main(globals())
