@@ -70,7 +70,7 @@ static void services(const struct view *v, struct buf *b) {
 }
 
 static void container(const struct view *v, struct buf *b) {
-    const struct cgroup *c = &v->cgroup;
+    const struct figures *c = &v->figures;
     key(b, "container");
     buf_str(b, "{");
     text(b, "role", v->status.role);

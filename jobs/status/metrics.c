@@ -104,10 +104,10 @@ static void known_us(struct format *f, const char *name, const char *help, int64
     format_us(f, us, NULL);
 }
 
-static void pressure(struct format *f, const struct cgroup *c) {
+static void pressure(struct format *f, const struct figures *c) {
     const struct {
         const char *resource;
-        const struct cgroup_pressure *p;
+        const struct figures_pressure *p;
     } rows[] = {
         {"cpu", &c->cpu_pressure}, {"memory", &c->memory_pressure}, {"io", &c->io_pressure}};
     if (c->cpu_pressure.some_us < 0 && c->memory_pressure.some_us < 0 && c->io_pressure.some_us < 0)
@@ -122,7 +122,7 @@ static void pressure(struct format *f, const struct cgroup *c) {
     }
 }
 
-static void limits(struct format *f, const struct cgroup *c) {
+static void limits(struct format *f, const struct figures *c) {
     known(f, "civinit_container_memory_bytes", FORMAT_GAUGE, "bytes",
           "Memory of the container, with the page cache.", c->memory_bytes);
     known(f, "civinit_container_memory_working_set_bytes", FORMAT_GAUGE, "bytes",
@@ -286,7 +286,7 @@ void metrics_write(const struct view *v, bool openmetrics, bool all, struct buf 
         usage(&f, v);
     }
     if (all)
-        limits(&f, &v->cgroup);
+        limits(&f, &v->figures);
     if (v->state.njobs) {
         job_runs(&f, v);
         job_plan(&f, v);

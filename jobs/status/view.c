@@ -24,7 +24,7 @@ static int take_usage(struct view *v, struct err *e) {
 int view_take(const struct view_options *o, struct view *ret, struct err *e) {
     struct view v = {.now_ms = clock_wall_ms(), .instance = o->instance ? o->instance : ""};
     v.running = statusfile_read(o->run_dir, &v.status, &v.why_not) == 0;
-    cgroup_read(o->cgroup_root, "/proc/self/cgroup", &v.cgroup);
+    figures_read(o->cgroup_root, "/proc/self/cgroup", &v.figures);
     state_read(o->state_dirs, &v.arena, &v.state);
     if (take_usage(&v, e) < 0) {
         view_free(&v);

@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/statusfile.h"
-#include "status/cgroup.h"
+#include "status/figures.h"
 #include "status/proc.h"
 #include "status/state.h"
 
@@ -24,7 +24,7 @@ struct view {
     struct err why_not; // else
     struct statusfile status;
     struct proc_usage *usage; // one per service of status, and a last one: civinit and strays
-    struct cgroup cgroup;
+    struct figures figures;
     struct state state;
 };
 

@@ -1,4 +1,4 @@
-#include "status/cgroup.h"
+#include "status/figures.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static void drop(const char *root) {
     cr_expect_eq(system(command), 0);
 }
 
-Test(cgroup, version_2) {
+Test(figures, version_2) {
     static const struct row rows[] = {
         {"cgroup.controllers", "cpu memory\n"},
         {"self", "0::/kubepods/pod1/c1\n"},
@@ -52,10 +52,10 @@ Test(cgroup, version_2) {
          "avg300=0.00 total=99\n"},
         {NULL, NULL}};
     char root[] = "/tmp/cgroup-XXXXXX", self[64];
-    struct cgroup c;
+    struct figures c;
     tree(root, rows);
     snprintf(self, sizeof self, "%s/self", root);
-    cgroup_read(root, self, &c);
+    figures_read(root, self, &c);
     cr_expect_eq(c.version, 2);
     cr_expect_eq(c.memory_bytes, 104857600);
     cr_expect_eq(c.memory_limit_bytes, -1);
@@ -76,7 +76,7 @@ Test(cgroup, version_2) {
 }
 
 // In a container with a group namespace of its own the mount's root is the group.
-Test(cgroup, version_2_at_the_root) {
+Test(figures, version_2_at_the_root) {
     static const struct row rows[] = {{"cgroup.controllers", "cpu memory\n"},
                                       {"self", "0::/../../elsewhere\n"},
                                       {"memory.current", "4096\n"},
@@ -85,17 +85,17 @@ Test(cgroup, version_2_at_the_root) {
                                       {"cpu.max", "max 100000\n"},
                                       {NULL, NULL}};
     char root[] = "/tmp/cgroup-XXXXXX", self[64];
-    struct cgroup c;
+    struct figures c;
     tree(root, rows);
     snprintf(self, sizeof self, "%s/self", root);
-    cgroup_read(root, self, &c);
+    figures_read(root, self, &c);
     cr_expect_eq(c.memory_bytes, 4096);
     cr_expect_eq(c.memory_limit_bytes, 8192);
     cr_expect_eq(c.cpu_limit_milli, -1);
     drop(root);
 }
 
-Test(cgroup, version_1) {
+Test(figures, version_1) {
     static const struct row rows[] = {
         {"self", "9:pids:/x\n5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/\n"},
         {"memory/docker/abc/memory.usage_in_bytes", "1000\n"},
@@ -109,10 +109,10 @@ Test(cgroup, version_1) {
         {"cpu/docker/abc/cpu.stat", "nr_periods 3\nnr_throttled 1\nthrottled_time 5000\n"},
         {NULL, NULL}};
     char root[] = "/tmp/cgroup-XXXXXX", self[64];
-    struct cgroup c;
+    struct figures c;
     tree(root, rows);
     snprintf(self, sizeof self, "%s/self", root);
-    cgroup_read(root, self, &c);
+    figures_read(root, self, &c);
     cr_expect_eq(c.version, 1);
     cr_expect_eq(c.memory_bytes, 1000);
     cr_expect_eq(c.memory_limit_bytes, -1);
@@ -125,9 +125,9 @@ Test(cgroup, version_1) {
     drop(root);
 }
 
-Test(cgroup, none) {
-    struct cgroup c;
-    cgroup_read("/nonexistent", "/nonexistent/self", &c);
+Test(figures, none) {
+    struct figures c;
+    figures_read("/nonexistent", "/nonexistent/self", &c);
     cr_expect_eq(c.version, 0);
     cr_expect_eq(c.memory_bytes, -1);
     cr_expect_eq(c.pids_limit, -1);

@@ -1,4 +1,4 @@
-#include "status/cgroup.h"
+#include "status/figures.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -51,7 +51,7 @@ static int64_t keyed_in(const struct folder *f, const char *name, const char *ke
     return text ? keyed(text, key) : -1;
 }
 
-static void pressure(const struct folder *f, const char *name, struct cgroup_pressure *ret) {
+static void pressure(const struct folder *f, const char *name, struct figures_pressure *ret) {
     autofree char *text = read_in(f, name);
     const char *some = text ? strstr(text, "some ") : NULL,
                *full = text ? strstr(text, "full ") : NULL;
@@ -90,7 +90,7 @@ static void find(const char *root, const char *mount, const char *self, const ch
         snprintf(ret->path, sizeof ret->path, "%s%s", root, mount);
 }
 
-static void read_v2(const struct folder *f, struct cgroup *c) {
+static void read_v2(const struct folder *f, struct figures *c) {
     autofree char *memory = read_in(f, "memory.stat"), *cpu = read_in(f, "cpu.stat");
     autofree char *limit = read_in(f, "cpu.max");
     long long quota, period;
@@ -121,7 +121,7 @@ static void read_v2(const struct folder *f, struct cgroup *c) {
     pressure(f, "io.pressure", &c->io_pressure);
 }
 
-static void read_v1_memory(const struct folder *f, struct cgroup *c) {
+static void read_v1_memory(const struct folder *f, struct figures *c) {
     autofree char *stat = read_in(f, "memory.stat");
     c->memory_bytes = number(f, "memory.usage_in_bytes");
     c->memory_limit_bytes = number(f, "memory.limit_in_bytes");
@@ -136,7 +136,7 @@ static void read_v1_memory(const struct folder *f, struct cgroup *c) {
     }
 }
 
-static void read_v1(const char *root, const char *self, struct cgroup *c) {
+static void read_v1(const char *root, const char *self, struct figures *c) {
     struct folder f;
     find(root, "/memory", self, "memory", "memory.usage_in_bytes", &f);
     read_v1_memory(&f, c);
@@ -161,8 +161,8 @@ static void read_v1(const char *root, const char *self, struct cgroup *c) {
         c->version = 1;
 }
 
-void cgroup_read(const char *root, const char *self, struct cgroup *ret) {
-    struct cgroup c;
+void figures_read(const char *root, const char *self, struct figures *ret) {
+    struct figures c;
     struct folder f;
     autofree char *text = NULL;
     memset(&c, 0xff, sizeof c); // every figure -1
