@@ -2,8 +2,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/conf.h"
+#include "status/history.h"
 #include "status/metrics.h"
 #include "status/push.h"
+#include "status/report.h"
 #include "status/server.h"
 #include "status/trim.h"
 #include "status/view.h"
@@ -22,6 +24,7 @@
 static const char usage_text[] =
     "usage: civinit-statusd [--config ROLE|FILE] [--listen HOST:PORT]    serve until SIGTERM\n"
     "       civinit-statusd [--config ROLE|FILE] --push-once | --textfile FILE | --print\n"
+    "       civinit-statusd report [--config ROLE|FILE] [--json]\n"
     "\n"
     "  /livez /readyz [?verbose]   for probes\n"
     "  /metrics                    OpenMetrics for Prometheus\n"
@@ -30,20 +33,49 @@ static const char usage_text[] =
     "  --push-once       push the figures of jobs and backups to [status] push, and end\n"
     "  --textfile FILE   write them for node exporter's textfile collector, and end\n"
     "  --print           print all metrics, and end\n"
+    "  report            what requests and limits should be, from what was used so far\n"
     "  --help  --version\n";
+
+enum {
+    UNWATCHED_MS = 60000, // without a scrape for so long, a sample is taken
+    SAVE_MS = 300000,     // between two writes of the history
+};
 
 struct app {
     struct conf conf;
     struct view_options options;
-    const char *listen, *push, *textfile;
-    bool print, push_once, textfile_once;
+    const char *listen, *push, *textfile, *history_path;
+    bool print, push_once, textfile_once, report, json;
+    struct history history;
+    int64_t looked_ms, saved_ms; // monotonic: the last sample or scrape, the last write
+    bool save_failed;
 };
+
+static void save(struct app *a) {
+    struct err e;
+    a->saved_ms = clock_mono_ms();
+    bool failed = history_write(&a->history, a->history_path, &e) < 0;
+    if (failed && !a->save_failed) // once, not every five minutes
+        log_warning("the history is kept in memory only: %s", e.text);
+    a->save_failed = failed;
+}
+
+static int look(struct app *a, struct view *v, struct err *e) {
+    if (view_take(&a->options, v, e) < 0)
+        return -1;
+    a->looked_ms = clock_mono_ms();
+    history_steady_cpu(&a->history, v);
+    history_add(&a->history, v, a->looked_ms);
+    if (a->looked_ms - a->saved_ms >= SAVE_MS)
+        save(a);
+    return 0;
+}
 
 static void respond(void *arg, struct server_exchange *x) {
     struct app *a = arg;
     struct view v;
     struct err e;
-    if (view_take(&a->options, &v, &e) < 0) {
+    if (look(a, &v, &e) < 0) {
         x->status = 500;
         buf_printf(&x->body, "%s\n", e.text);
         return;
@@ -94,9 +126,41 @@ static int hand_over(struct app *a) {
     return code;
 }
 
+static int next_ms(const struct app *a, const struct server *server) {
+    int64_t left = a->looked_ms + UNWATCHED_MS - clock_mono_ms();
+    int connections = server_timeout_ms(server);
+    int ms = left > 0 ? (int)left : 0;
+    return connections >= 0 && connections < ms ? connections : ms;
+}
+
+// When nobody asks, a sample now and then keeps the history going.
+static void watch(struct app *a) {
+    struct view v;
+    struct err e;
+    if (clock_mono_ms() - a->looked_ms < UNWATCHED_MS)
+        return;
+    if (look(a, &v, &e) == 0)
+        view_free(&v);
+    else
+        a->looked_ms = clock_mono_ms();
+}
+
+static void loop(struct app *a, struct server *server, int signals) {
+    struct pollfd fds[2] = {{.fd = signals, .events = POLLIN},
+                            {.fd = server_fd(server), .events = POLLIN}};
+    do {
+        int n = poll(fds, 2, next_ms(a, server));
+        if (n < 0 && errno != EINTR)
+            break;
+        server_run(server);
+        watch(a);
+    } while (!(fds[0].revents & POLLIN));
+}
+
 static int serve(struct app *a, struct err *e) {
     sigset_t mask;
     struct server *server;
+    struct err ignored;
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
@@ -108,19 +172,36 @@ static int serve(struct app *a, struct err *e) {
         close(signals);
         return -1;
     }
+    if (access(a->history_path, F_OK) == 0 &&
+        history_read(&a->history, a->history_path, &ignored) < 0)
+        log_warning("a new history begins: %s", ignored.text);
     log_info("listening on port %d", server_port(server));
     trim_mappings();
-    struct pollfd fds[2] = {{.fd = signals, .events = POLLIN},
-                            {.fd = server_fd(server), .events = POLLIN}};
-    do {
-        int n = poll(fds, 2, server_timeout_ms(server));
-        if (n < 0 && errno != EINTR)
-            break;
-        server_run(server);
-    } while (!(fds[0].revents & POLLIN));
+    a->looked_ms = a->saved_ms = clock_mono_ms();
+    loop(a, server, signals);
     server_stop(server);
     close(signals);
+    if (a->history.seconds)
+        save(a);
     return 0;
+}
+
+static int put(const struct buf *b, struct err *e) {
+    if (b->failed || fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout) != 0)
+        return err_errno(e, EX_IOERR, "standard output");
+    return 0;
+}
+
+static int report(struct app *a, struct err *e) {
+    struct view v;
+    autobuf struct buf b = {0};
+    if (history_read(&a->history, a->history_path, e) < 0)
+        return err_wrap(e, "no history (it is written by civinit-statusd every five minutes)");
+    if (view_take(&a->options, &v, e) < 0)
+        return -1;
+    (a->json ? report_json : report_text)(&a->history, &v, &b);
+    view_free(&v);
+    return put(&b, e);
 }
 
 static int print(struct app *a, struct err *e) {
@@ -130,9 +211,7 @@ static int print(struct app *a, struct err *e) {
         return -1;
     metrics_write(&v, false, true, &b);
     view_free(&v);
-    if (b.failed || fwrite(b.data, 1, b.len, stdout) != b.len || fflush(stdout) != 0)
-        return err_errno(e, EX_IOERR, "standard output");
-    return 0;
+    return put(&b, e);
 }
 
 // Where jobs and backups leave their state, unless [status] state_dirs names the folders.
@@ -167,6 +246,11 @@ static int configure(struct app *a, const char *config, struct err *e) {
     if (!a->listen)
         a->listen = conf_text(&a->conf, "status", "", "listen", ":9180");
     a->push = conf_text(&a->conf, "status", "", "push", NULL);
+    a->history_path = conf_text(&a->conf, "status", "", "history", NULL);
+    if (!a->history_path)
+        a->history_path = arena_printf(&a->conf.arena, "%s/history", a->options.run_dir);
+    if (!a->history_path || history_init(&a->history, clock_wall_ms()) < 0)
+        return err_set(e, EX_OSERR, "out of memory");
     if (!a->textfile)
         a->textfile = conf_text(&a->conf, "status", "", "textfile", NULL);
     return 0;
@@ -174,10 +258,15 @@ static int configure(struct app *a, const char *config, struct err *e) {
 
 static int read_line(int argc, char **argv, struct app *a, const char **ret_config, struct err *e) {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"listen", required_argument, NULL, 'l'},
-        {"push-once", no_argument, NULL, 'p'},    {"textfile", required_argument, NULL, 't'},
-        {"print", no_argument, NULL, 'P'},        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},
+        {"listen", required_argument, NULL, 'l'},
+        {"push-once", no_argument, NULL, 'p'},
+        {"textfile", required_argument, NULL, 't'},
+        {"print", no_argument, NULL, 'P'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
     };
     int c;
     opterr = 0;
@@ -199,6 +288,9 @@ static int read_line(int argc, char **argv, struct app *a, const char **ret_conf
         case 'P':
             a->print = true;
             break;
+        case 'j':
+            a->json = true;
+            break;
         case 'h':
             fputs(usage_text, stdout);
             exit(0);
@@ -208,12 +300,18 @@ static int read_line(int argc, char **argv, struct app *a, const char **ret_conf
         default:
             return err_set(e, EX_USAGE, "unknown or incomplete option; see --help");
         }
+    if (optind < argc && strcmp(argv[optind], "report") == 0) {
+        a->report = true;
+        optind++;
+    }
     if (optind < argc)
         return err_set(e, EX_USAGE, "\"%s\" is not expected; see --help", argv[optind]);
     return 0;
 }
 
 static int run(struct app *a, struct err *e) {
+    if (a->report)
+        return report(a, e);
     if (a->print)
         return print(a, e);
     if (a->push_once && !a->push)
@@ -238,6 +336,7 @@ int main(int argc, char **argv) {
         rc = run(&a, &e);
     if (rc < 0)
         log_error("%s", e.text);
+    history_free(&a.history);
     conf_free(&a.conf);
     return rc < 0 ? e.code : rc;
 }

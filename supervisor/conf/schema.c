@@ -171,6 +171,7 @@ const struct schema_key schema_keys[] = {
     {"status", "state_dirs", SCHEMA_LIST},
     {"status", "push", SCHEMA_TEXT},
     {"status", "textfile", SCHEMA_TEXT},
+    {"status", "history", SCHEMA_TEXT},
 
     {"forward", "to", SCHEMA_LIST},
     {"forward", "tag", SCHEMA_TEXT},

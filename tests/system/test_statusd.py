@@ -360,6 +360,40 @@ def test_what_a_one_shot_pod_leaves_when_it_is_stopped(t):
         t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success"} 1')
 
 
+def test_report(t):
+    s = Statusd(t)
+    done = t.run(STATUSD, "report", "--config", s.config, env=s.env)
+    t.equal(done.returncode != 0, True)
+    t.contains(done.stderr, "no history")
+    service = t.start("sleep", "1000")
+    s.tell(("apache", {"pid": service.pid}), ("router", {"state": "down"}))
+    s.start()
+    s.metrics()
+    s.process.signal(signal.SIGTERM)
+    t.equal(s.process.wait(), 0, s.process.text())
+    done = t.run(STATUSD, "report", "--config", s.config, env=s.env)
+    t.equal((done.returncode, done.stderr), (0, ""))
+    t.match(done.stdout, r"^apache +[0-9.]+ MiB +[0-9.]+ MiB +[0-9.]+ MiB ")
+    t.lacks(done.stdout, "router")  # it used nothing
+    t.match(done.stdout, r"requests\.memory: \d+Mi ")
+    t.match(done.stdout, r"limits\.memory: +\d+Mi ")
+    t.contains(done.stdout, "Less than a day")
+    got = json.loads(t.run(STATUSD, "report", "--config", s.config, "--json", env=s.env).stdout)
+    t.equal([x["name"] for x in got["services"]], ["container", "apache", "civinit"])
+    t.equal(got["advice"]["trusted"], False)
+    assert got["advice"]["memory_request_bytes"] > 0, got
+    s.start()  # goes on where it was
+    s.metrics()
+    s.process.signal(signal.SIGTERM)
+    t.equal(s.process.wait(), 0)
+    again = json.loads(t.run(STATUSD, "report", "--config", s.config, "--json", env=s.env).stdout)
+    assert again["watched_s"] > got["watched_s"] and again["since"] == got["since"], (got, again)
+    t.write("run/history", "nonsense\n")
+    t.equal(t.run(STATUSD, "report", "--config", s.config, env=s.env).returncode, 65)
+    s.start()
+    s.process.wait_text("a new history begins")
+
+
 def test_wrong_configuration(t):
     done = t.run(STATUSD, "--listen", "nonsense")
     t.equal(done.returncode, 78)
