@@ -125,7 +125,8 @@ void report_text(const struct history *h, const struct view *v, struct buf *out)
     buf_printf(out, "%-16s %11s %11s %11s  %6s %6s %6s  %4s %11s\n", "", "MEMORY 50%", "95%",
                "PEAK", "CPU 50%", "95%", "PEAK", "PROC", "EACH");
     for (size_t i = 1; i < h->n; i++)
-        row(&h->series[i], out);
+        if (h->series[i].processes_peak) // else it never ran
+            row(&h->series[i], out);
     row(&h->series[0], out);
     buf_str(out, "\nWhat the pod spec should say, and why:\n\n");
     memory_lines(h, &v->figures, &a, out);
@@ -157,6 +158,8 @@ void report_json(const struct history *h, const struct view *v, struct buf *out)
     buf_str(out, "},\"services\":[");
     for (size_t i = 0; i < h->n; i++) {
         const struct history_series *s = &h->series[i];
+        if (i && !s->processes_peak)
+            continue;
         buf_str(out, i ? ",{\"name\":" : "{\"name\":");
         buf_json(out, s->name);
         figure(out, "memory_typical_bytes", history_memory(s, TYPICAL));
