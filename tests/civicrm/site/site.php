@@ -1,5 +1,5 @@
 <?php
-// The test site's own tool, run inside its root directory:  php site.php wordpress|civicrm|configure|mailing|locale …
+// The test site's own tool, run inside its root directory:  php site.php wordpress|civicrm|configure|mailing|job|locale …
 const HOST = 'civi.test';
 const CORE = '/usr/share/wordpress/wp-content/plugins/civicrm/civicrm';
 
@@ -114,6 +114,11 @@ switch ($step) {
 
   case 'mailing':
     submit_mailing($argv[2]);
+    break;
+
+  case 'job':
+    boot();
+    (new CRM_Core_JobManager())->executeJobById((int) $argv[2]);
     break;
 
   case 'locale':
