@@ -93,7 +93,7 @@ $(B)/%.a:
 
 # program NAME: its archive, its binary, its unit tests.
 define program
-OBJ.$(1) := $(call objs,$(DIR.$(1)) $(if $(filter supervisor,$(DIR.$(1))),supervisor/core supervisor/run supervisor/exec,))
+OBJ.$(1) := $(call objs,$(DIR.$(1)) $(if $(filter supervisor,$(DIR.$(1))),supervisor/core supervisor/run supervisor/cli supervisor/exec,))
 $(B)/lib$(1).a: $$(OBJ.$(1))
 LINK.$(1) = $(B)/lib$(1).a $(if $(filter jobs/%,$(DIR.$(1))),$(B)/libcommon.a) $(B)/libconf.a $(B)/libbase.a
 $(B)/$(1): $(B)/obj/$(DIR.$(1))/main.o $$(LINK.$(1))

@@ -10,6 +10,7 @@
 static const char *program = "civinit";
 static enum log_level shown = LOG_INFO;
 static int out = 2;
+static ssize_t (*write_line)(int fd, const void *data, size_t len) = write;
 static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
 
 void log_init(const char *name) {
@@ -22,6 +23,10 @@ void log_init(const char *name) {
 
 void log_to(int fd) {
     out = fd;
+}
+
+void log_writer(ssize_t (*writer)(int fd, const void *data, size_t len)) {
+    write_line = writer ? writer : write;
 }
 
 void log_msg(enum log_level level, const char *fmt, ...) {
@@ -41,7 +46,7 @@ void log_msg(enum log_level level, const char *fmt, ...) {
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = '?';
     line[len++] = '\n';
-    while (write(out, line, len) < 0 && errno == EINTR)
+    while (write_line(out, line, len) < 0 && errno == EINTR)
         ;
     errno = saved;
 }

@@ -7,6 +7,9 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stddef.h>
+#include <sys/types.h>
+
 enum log_level {
     LOG_ERROR,
     LOG_WARNING,
@@ -21,6 +24,10 @@ void log_init(const char *program);
 
 // The descriptor lines go to (2 at first).
 void log_to(int fd);
+
+// What lines are written with, for who may not wait (NULL: write(2), as at first). What it does
+// not write is lost.
+void log_writer(ssize_t (*writer)(int fd, const void *data, size_t len));
 
 // One line; control characters become '?'. A line that cannot be written at once (EAGAIN) is
 // dropped rather than waited for when fd is non-blocking. errno is kept.

@@ -55,7 +55,7 @@ static int set_rlimits(const struct spawn *s) {
 // Moves the descriptors in two steps, so that no target overwrites a source still needed.
 static int move_fds(const struct spawn *s) {
     enum {
-        MOST = 64
+        MOST = 1024
     };
     int from[MOST], top = 3;
     if (s->nfds > MOST) {

@@ -22,6 +22,7 @@ enum svc_event {
     SVC_START,    // it is wanted, and all it comes after is ready
     SVC_IS_READY, // its readiness check said so
     SVC_STOP,     // it shall end: unwanted and no longer needed, unhealthy, not ready in time, …
+    SVC_LEAVES,   // it says itself that it ends
     SVC_LATE,     // its stop timeout is over
     SVC_LEFTOVER, // its main process has ended, others of its process group have not
     SVC_AGAIN,    // no process is left, and it shall start again: see verdict.h

@@ -1,0 +1,25 @@
+// The one epoll of process 1: who is told about which descriptor.
+#ifndef RUN_LOOP_H
+#define RUN_LOOP_H
+
+#include "run/sup.h"
+
+enum loop_kind {
+    LOOP_SIGNALS,
+    LOOP_CONTROL,
+    LOOP_CLIENT,   // index: of the client
+    LOOP_NOTIFY,   // index: of the service
+    LOOP_READY_FD, // index: of the service
+    LOOP_OOM,
+};
+
+// Blocks all signals but those of our own faults and makes epoll and signalfd.
+int loop_init(struct sup *s, struct err *e);
+
+// Watches fd for input; again for the same fd: with a new index. 0, or -1 with errno.
+int loop_watch(struct sup *s, int fd, enum loop_kind kind, size_t index);
+
+// Waits until something happens or until_ms (monotonic; 0: forever) and lets it be handled.
+void loop_once(struct sup *s, int64_t until_ms);
+
+#endif
