@@ -15,7 +15,7 @@ static const struct svc_step table[SVC_STATES][SVC_EVENTS] =
                 [SVC_IS_READY] = GO(READY, 0),
                 [SVC_STOP] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
                 [SVC_LEAVES] = GO(STOPPING, SVC_ARM_STOP),
-            [SVC_LEFTOVER] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
+                [SVC_LEFTOVER] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
                 [SVC_AGAIN] = GO(BACKOFF, SVC_FORGET | SVC_ARM_AGAIN),
                 [SVC_ENDED] = GO(DOWN, SVC_FORGET),
                 [SVC_FINISHED] = GO(DONE, SVC_FORGET),
@@ -25,7 +25,7 @@ static const struct svc_step table[SVC_STATES][SVC_EVENTS] =
             {
                 [SVC_STOP] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
                 [SVC_LEAVES] = GO(STOPPING, SVC_ARM_STOP),
-            [SVC_LEFTOVER] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
+                [SVC_LEFTOVER] = GO(STOPPING, SVC_TERM | SVC_ARM_STOP),
                 [SVC_AGAIN] = GO(BACKOFF, SVC_FORGET | SVC_ARM_AGAIN),
                 [SVC_ENDED] = GO(DOWN, SVC_FORGET),
                 [SVC_FINISHED] = GO(DONE, SVC_FORGET),
