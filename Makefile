@@ -140,7 +140,7 @@ lint:
 deps:
 	tests/deps
 
-demo: all
+demo:
 	tests/demo
 
 bench: tests-built

@@ -176,31 +176,64 @@ class Instance:
     def secret(self, key):
         return re.search(rf"^  {key}: (\S+)", self.secrets, re.M)[1]
 
-    def play(self, file, changes=(), settings=(), secrets=None, only=None):
+    def play(self, file, changes=(), settings=(), drop_in=None):
         """Plays the pods of a file, together with the Secrets and settings that they name; the
-        container of the (first) pod. settings: more lines of the ConfigMap, (key, value)."""
+        container of the (first) pod. settings: more lines of the ConfigMap, (key, value).
+        drop_in: (role, text), a file more for its configuration, the way of variants/web-drop-in.yaml."""
         common = re.sub(r"^data:\n", "data:\n" + "".join(f'  {k}: "{v}"\n' for k, v in settings), self.settings, flags=re.M)
         for key, _ in settings:
             lines = [m for m in re.finditer(rf"^  {key}: .*\n", common, re.M)]
             for m in reversed(lines[1:]):
                 common = common[:m.start()] + common[m.end():]
         pods = [as_pod(d) for d in documents(self.spec(file, changes)) if kind(d) in ("StatefulSet", "Deployment", "CronJob")]
-        text = "---\n".join([common, secrets or self.secrets, *pods])
+        if drop_in:
+            role, lines = drop_in
+            common += (f"---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {self.name}-drop-in-{role}\ndata:\n"
+                       f"  50-test.ini: |\n" + textwrap.indent(lines, "    "))
+            pods = [re.sub(r"^( *)volumes:\n", rf"\g<0>\1  - {{name: drop-in, configMap: {{name: {self.name}-drop-in-{role}}}}}\n",
+                           re.sub(r"^( *)volumeMounts:\n", rf"\g<0>\1  - {{name: drop-in, mountPath: /etc/civinit/{role}.d}}\n",
+                                  pod, flags=re.M), flags=re.M) for pod in pods]
+        text = "---\n".join([common, self.secrets, *pods])
         path = os.path.join(self.dir, f"{len(self.played)}.yaml")
         with open(path, "w") as f:
             f.write(text)
         self.played.append(path)
         podman("kube", "play", "--replace", "--network", self.name, path)
         pod = name_of(pods[0])
-        container = re.search(r"^ *- name: (\S+)$", pods[0], re.M)[1]
+        container = re.search(r"^ *containers:\n *- name: (\S+)$", pods[0], re.M)[1]
         return Container(f"{pod}-{container}")
 
-    def run(self, target, *command, options=()):
-        """A container by podman run, for what no spec says; detached."""
+    def run(self, target, *command, options=(), settings=(), user="33:33", ca=None, password=None, drop_in=None):
+        """A role by podman run, for what no spec says: a read-only root without podman's own
+        exceptions, no capability, the files of the Secrets bound one by one (password "": none)."""
         name = f"{self.name}-run{len(self.extra)}"
         self.extra.append(name)
-        podman("run", "--detach", "--name", name, "--network", self.name, *options, image(target), *command)
+        files = os.path.join(self.dir, name)
+        os.makedirs(files)
+        mounts = []
+
+        def bind(inside, text):
+            path = os.path.join(files, os.path.basename(inside))
+            with open(path, "w") as f:
+                f.write(text)
+            mounts.extend(["--volume", f"{path}:{inside}:ro"])
+
+        bind("/etc/mysql-ca/ca.crt", ca or self.ca())
+        if password != "":
+            bind("/etc/secrets/database/password", password or self.secret("password"))
+        if drop_in:
+            bind(f"/etc/civinit/{target}.d/50-test.ini", drop_in)
+        values = dict(re.findall(r"^  ([A-Z_]+): \"?([^\"\n]*)\"?$", self.settings, re.M), LOG_FORMAT="text", **dict(settings))
+        podman("run", "--detach", "--name", name, "--network", self.name, "--user", user, "--read-only",
+               "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges",
+               *[o for d in ("/run", "/tmp", "/var/lib/civinit") for o in ("--tmpfs", f"{d}:rw,mode=1777")],
+               *[o for k, v in values.items() for o in ("--env", f"{k}={v}")], *mounts, *options, image(target), *command)
         return Container(name)
+
+    def ca(self):
+        """The CA's certificate."""
+        text = re.search(r"^  ca.crt: \|\n((?:    .*\n?)+)", self.secrets, re.M)[1]
+        return textwrap.dedent(text)
 
     def volume(self, claim):
         """The folder of a PersistentVolumeClaim, made if need be."""
