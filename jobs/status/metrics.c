@@ -164,32 +164,33 @@ static void job_runs(struct format *f, const struct view *v) {
     format_family(f, "civinit_job_runs", FORMAT_COUNTER, "", "Runs of the job, by outcome.");
     EACH_JOB(v, j)
     for (size_t i = 0; i < j->nruns; i++)
-        format_sample(f, j->runs[i].n, "job", j->name, "outcome", j->runs[i].outcome, NULL);
+        format_sample(f, j->runs[i].n, "job_name", j->name, "outcome", j->runs[i].outcome, NULL);
     format_family(f, "civinit_job_last_outcome", FORMAT_GAUGE, "", "How the last run ended.");
-    EACH_JOB(v, j) if (*j->outcome) outcome(f, job_outcomes, j->outcome, "job", j->name);
+    EACH_JOB(v, j) if (*j->outcome) outcome(f, job_outcomes, j->outcome, "job_name", j->name);
     format_family(f, "civinit_job_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When the job last succeeded, 0: never.");
-    EACH_JOB(v, j) format_ms(f, j->last_success_ms, "job", j->name, NULL);
+    EACH_JOB(v, j) format_ms(f, j->last_success_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_job_last_end_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When its last run ended.");
-    EACH_JOB(v, j) if (j->ended_ms) format_ms(f, j->ended_ms, "job", j->name, NULL);
+    EACH_JOB(v, j) if (j->ended_ms) format_ms(f, j->ended_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_job_last_duration_seconds", FORMAT_GAUGE, "seconds",
                   "How long its last run took.");
-    EACH_JOB(v, j) if (j->duration_ms >= 0) format_ms(f, j->duration_ms, "job", j->name, NULL);
+    EACH_JOB(v, j) if (j->duration_ms >= 0) format_ms(f, j->duration_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_job_last_cpu_seconds", FORMAT_GAUGE, "seconds",
                   "CPU time of its last run.");
-    EACH_JOB(v, j) if (j->cpu_ms >= 0) format_ms(f, j->cpu_ms, "job", j->name, NULL);
+    EACH_JOB(v, j) if (j->cpu_ms >= 0) format_ms(f, j->cpu_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_job_last_peak_memory_bytes", FORMAT_GAUGE, "bytes",
                   "Peak memory of its last run.");
-    EACH_JOB(v, j) if (j->rss_kb >= 0) format_sample(f, j->rss_kb * 1024, "job", j->name, NULL);
+    EACH_JOB(v, j)
+    if (j->rss_kb >= 0) format_sample(f, j->rss_kb * 1024, "job_name", j->name, NULL);
 }
 
 static void job_plan(struct format *f, const struct view *v) {
     format_family(f, "civinit_job_running", FORMAT_GAUGE, "", "Whether the job runs now.");
-    EACH_JOB(v, j) format_sample(f, j->running, "job", j->name, NULL);
+    EACH_JOB(v, j) format_sample(f, j->running, "job_name", j->name, NULL);
     format_family(f, "civinit_job_next_run_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When the job is due next.");
-    EACH_JOB(v, j) if (j->next_ms) format_ms(f, j->next_ms, "job", j->name, NULL);
+    EACH_JOB(v, j) if (j->next_ms) format_ms(f, j->next_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_jobs_held", FORMAT_GAUGE, "", "Whether jobs are held back.");
     for (size_t d = 0; d < v->state.njobs; d++)
         format_sample(f, v->state.jobs[d].hold != NULL, "folder", format_index(f, d), NULL);
@@ -208,17 +209,17 @@ static void job_plan(struct format *f, const struct view *v) {
 static void civicrm(struct format *f, const struct view *v) {
     format_family(f, "civinit_civicrm_job_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When CiviCRM's own job last succeeded, 0: never.");
-    EACH_CIVICRM(v, j) format_ms(f, j->last_success_ms, "job", j->name, NULL);
+    EACH_CIVICRM(v, j) format_ms(f, j->last_success_ms, "job_name", j->name, NULL);
     format_family(f, "civinit_civicrm_job_recent_failures", FORMAT_GAUGE, "",
                   "Failed runs in the last 24 hours.");
     EACH_CIVICRM(v, j)
     if (j->failures_24h >= 0)
-        format_sample(f, j->failures_24h, "job", j->name, NULL);
+        format_sample(f, j->failures_24h, "job_name", j->name, NULL);
     format_family(f, "civinit_civicrm_job_recent_unfinished", FORMAT_GAUGE, "",
                   "Runs that began and never ended in the last 24 hours.");
     EACH_CIVICRM(v, j)
     if (j->unfinished_24h >= 0)
-        format_sample(f, j->unfinished_24h, "job", j->name, NULL);
+        format_sample(f, j->unfinished_24h, "job_name", j->name, NULL);
 }
 
 static void mail(struct format *f, const struct view *v) {
