@@ -182,7 +182,8 @@ static void job_runs(struct format *f, const struct view *v) {
     format_family(f, "civinit_job_last_peak_memory_bytes", FORMAT_GAUGE, "bytes",
                   "Peak memory of its last run.");
     EACH_JOB(v, j)
-    if (j->rss_kb >= 0) format_sample(f, j->rss_kb * 1024, "job_name", j->name, NULL);
+    if (j->rss_kb >= 0)
+        format_sample(f, j->rss_kb * 1024, "job_name", j->name, NULL);
 }
 
 static void job_plan(struct format *f, const struct view *v) {
