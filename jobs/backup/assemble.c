@@ -15,6 +15,7 @@
 #include <sysexits.h>
 
 enum {
+    THREADS = 3, // of compression, unless told otherwise: more need more than 32 MB of memory
     PIECE_BYTES = 4 << 20, // of the dump where its header cannot be patched
     // The most that data is known to shrink: less space than this will obviously not do.
     LEAST_SHARE = 30,
@@ -86,7 +87,8 @@ static int write_piece(struct work *w, struct err *e) {
     snprintf(name, sizeof name, "%s.%05d", DUMP_NAME, w->pieces++);
     struct manifest_entry m = {
         .path = name, .type = "file", .size = (int64_t)w->piece_len, .sha256 = sha};
-    if (tar_memory(w->tar, name, w->piece, w->piece_len, w->dump_started_ms, sha, e) < 0)
+    struct tar_text pieces[] = {{w->piece, w->piece_len}, {NULL, 0}};
+    if (tar_memory(w->tar, name, pieces, w->dump_started_ms, sha, e) < 0)
         return -1;
     w->piece_len = 0;
     return listing_add(&w->listing, w->tar, &m, e);
@@ -251,7 +253,7 @@ static int add_manifest(struct work *w, struct err *e) {
 static int threads_of(const struct options *o) {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
-    return o->threads ? o->threads : n > 4 ? 4 : n;
+    return o->threads ? o->threads : n > THREADS ? THREADS : n;
 }
 
 static int begin(struct work *w, struct store *s, struct err *e) {

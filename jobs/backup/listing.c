@@ -12,12 +12,16 @@ int listing_new(struct listing *l, struct err *e) {
 
 static int write_text(struct tar *t, const char *name, json_t *head, struct listing *l,
                       int64_t now_ms, struct err *e) {
-    autobuf struct buf text = {0};
-    char sha[TAR_SHA_TEXT];
-    manifest_text(&text, head, &l->entries);
-    if (text.failed)
+    autobuf struct buf before = {0};
+    manifest_text(&before, head);
+    if (before.failed || l->entries.failed)
         return err_set(e, EX_OSERR, "out of memory");
-    return tar_memory(t, name, text.data, text.len, now_ms, sha, e);
+    struct tar_text pieces[] = {{before.data, before.len},
+                                {l->entries.len ? l->entries.data : "", l->entries.len},
+                                {MANIFEST_END, sizeof MANIFEST_END - 1},
+                                {NULL, 0}};
+    char sha[TAR_SHA_TEXT];
+    return tar_memory(t, name, pieces, now_ms, sha, e);
 }
 
 static int write_part(struct listing *l, struct tar *t, struct err *e) {

@@ -54,21 +54,17 @@ uint64_t manifest_print(const struct manifest_entry *x) {
     return fnv(h, &x->size, sizeof x->size);
 }
 
-void manifest_text(struct buf *out, json_t *head, const struct buf *list) {
+void manifest_text(struct buf *before, json_t *head) {
     const char *key;
     json_t *value;
-    buf_str(out, "{");
+    buf_str(before, "{");
     json_object_foreach(head, key, value) {
         autofree char *text = json_dumps(value, JSON_ENCODE_ANY);
         if (!text)
-            out->failed = true;
-        buf_printf(out, "\"%s\": %s,\n ", key, text ? text : "");
+            before->failed = true;
+        buf_printf(before, "\"%s\": %s,\n ", key, text ? text : "");
     }
-    buf_str(out, ENTRIES_LINE "\n");
-    if (list->len)
-        buf_add(out, list->data, list->len);
-    buf_str(out, "\n]}\n");
-    out->failed |= list->failed;
+    buf_str(before, ENTRIES_LINE "\n");
 }
 
 // "c3a9" → the two bytes; the caller's to free.

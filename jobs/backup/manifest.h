@@ -55,8 +55,10 @@ void manifest_add(struct buf *list, const struct manifest_entry *x);
 // A fingerprint of an entry, to compare what was read with what the manifest says.
 uint64_t manifest_print(const struct manifest_entry *x);
 
-// The text of a manifest: head (an object; its values are kept) with the list as its entries.
-void manifest_text(struct buf *out, json_t *head, const struct buf *list);
+// The text of a manifest around its list: what stands before (head is an object; its values are
+// kept) and after it.
+void manifest_text(struct buf *before, json_t *head);
+#define MANIFEST_END "\n]}\n"
 
 // Reads a manifest or a part, line by line: each() gets every entry in order (x lives during the
 // call). *ret_head is everything else (the caller's), may be NULL.

@@ -36,7 +36,7 @@ struct options {
     char **structure_only; // globs of db.table or table
     const char *destination; // "/folder", "-", "s3://…", "sftp://…", "https://…"; NULL: none given
     enum compression compression;
-    int threads; // 0: as many as there are cores, at most 4
+    int threads; // 0: as many as there are cores, at most 3
     char **encrypt_to;
     const char *identity_file; // NULL: none
     bool changed_fail;         // a file that changed while read fails the run

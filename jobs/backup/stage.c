@@ -189,7 +189,7 @@ int stage_flush(struct stage *g, struct err *e) {
 }
 
 static bool make_slots(struct stage *g) {
-    g->nslots = g->threads + 4;
+    g->nslots = g->threads + 3; // one being filled, one being written, one between them
     g->out_cap = codec_bound(g->kind, CODEC_BLOCK);
     g->slots = calloc(g->nslots, sizeof *g->slots);
     for (int i = 0; g->slots && i < g->nslots; i++) {

@@ -163,15 +163,18 @@ int tar_end(struct tar *t, char ret_sha256[TAR_SHA_TEXT], struct err *e) {
                : 0;
 }
 
-int tar_memory(struct tar *t, const char *path, const void *data, size_t len, int64_t mtime_ms,
+int tar_memory(struct tar *t, const char *path, const struct tar_text *pieces, int64_t mtime_ms,
                char ret_sha256[TAR_SHA_TEXT], struct err *e) {
     struct stat st = {.st_mode = S_IFREG | 0600,
-                      .st_size = (off_t)len,
                       .st_nlink = 1,
                       .st_mtim = {mtime_ms / 1000, 0}}; // whole seconds need no extra header
-    if (tar_begin(t, &(struct tar_item){.path = path, .fd = -1, .st = &st}, e) < 0 ||
-        tar_data(t, data, len, e) < 0)
+    for (const struct tar_text *p = pieces; p->data; p++)
+        st.st_size += (off_t)p->len;
+    if (tar_begin(t, &(struct tar_item){.path = path, .fd = -1, .st = &st}, e) < 0)
         return -1;
+    for (const struct tar_text *p = pieces; p->data; p++)
+        if (tar_data(t, p->data, p->len, e) < 0)
+            return -1;
     return tar_end(t, ret_sha256, e);
 }
 

@@ -38,8 +38,12 @@ bool tar_next_data(struct tar *t, int64_t offset, int64_t *ret_start, int64_t *r
 
 int tar_end(struct tar *t, char ret_sha256[TAR_SHA_TEXT], struct err *e);
 
-// A whole file from memory, mode 0600.
-int tar_memory(struct tar *t, const char *path, const void *data, size_t len, int64_t mtime_ms,
+// A whole file from memory, mode 0600: the pieces one after the other, ended by {NULL, 0}.
+struct tar_text {
+    const void *data;
+    size_t len;
+};
+int tar_memory(struct tar *t, const char *path, const struct tar_text *pieces, int64_t mtime_ms,
                char ret_sha256[TAR_SHA_TEXT], struct err *e);
 
 // The end of the archive.
