@@ -70,8 +70,8 @@ void tarhead_make(uint8_t out[TARHEAD_BYTES], const char *name, uint64_t size_by
     snprintf(value, sizeof value, "%lld.%03d", (long long)(mtime_ms / 1000),
              (int)(mtime_ms % 1000));
     n += put_record(records + n, sizeof records - n, "mtime", value);
-    // A comment fills the block: "NNN comment=   …\n" is 3 digits, a blank, 8, 1 and 1 more.
-    size_t left = TAR_BLOCK - n, blanks = left - 14;
+    // A comment fills the block: "NNN comment=   …\n" is 13 bytes and the blanks.
+    size_t left = TAR_BLOCK - n, blanks = left - 13;
     memset(value, ' ', blanks);
     value[blanks] = 0;
     put_record(records + n, sizeof records - n, "comment", value);

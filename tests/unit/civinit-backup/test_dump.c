@@ -183,7 +183,8 @@ Test(manifest, nonsense_is_refused) {
 }
 
 Test(tree, excludes) {
-    char *globs[] = {"*/templates_c/*", "*.bak", "sites/private", NULL};
+    char caches[] = "*/templates_c/*", copies[] = "*.bak", folder[] = "sites/private";
+    char *globs[] = {caches, copies, folder, NULL};
     static const struct {
         const char *path;
         bool out;

@@ -58,12 +58,13 @@ Test(keep, rules) {
     for (unsigned r = 0; r < sizeof rows / sizeof *rows; r++) {
         struct kept kept[N];
         char stay[N + 1] = "";
+        int n = 0;
         for (int i = 0; i < N; i++)
             kept[i].time = at(times[i]);
         keep_choose(&rows[r].rules, kept, N);
         for (int i = 0; i < N; i++) {
             if (kept[i].keep)
-                strncat(stay, &"abcdefghijkl"[i], 1);
+                stay[n++] = "abcdefghijkl"[i];
             cr_expect_eq(kept[i].keep, kept[i].why != NULL);
         }
         cr_expect_str_eq(stay, rows[r].stay, "row %u: %s, want %s", r, stay, rows[r].stay);
