@@ -60,6 +60,7 @@ PKG.civinit-backup      := libarchive libdeflate libisal libzstd zlib mysqlclien
 PKG.civinit-statusd     := libmicrohttpd jansson libcurl
 LIBS.civinit-probe      := -lresolv
 STATIC.civinit          := $(STATIC)
+STATIC.civinit-jobs     := $(STATIC)
 STATIC.civinit-log      := $(STATIC)
 
 # Programs whose main.c exists; a folder without one is not built.

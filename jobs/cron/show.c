@@ -15,16 +15,19 @@
 #include <string.h>
 #include <sysexits.h>
 
-// "2026-03-29T03:00:00+02:00", in the zone.
+// "2026-03-29T03:00:00+02:00", in the zone; with ".250" when it is not a whole second.
 static const char *local_text(const struct zone *z, int64_t ms, char *buf, size_t size) {
     int64_t seconds = ms / 1000;
     int offset = zone_at(z, seconds).offset_s, month, day;
     int64_t local = seconds + offset, year;
     zone_date(local / 86400, &year, &month, &day);
     int of_day = (int)(local % 86400), minutes = abs(offset) / 60;
-    snprintf(buf, size, "%04lld-%02d-%02dT%02d:%02d:%02d%c%02d:%02d", (long long)year, month, day,
-             of_day / 3600, of_day / 60 % 60, of_day % 60, offset < 0 ? '-' : '+', minutes / 60,
-             minutes % 60);
+    char fraction[8] = "";
+    if (ms % 1000)
+        snprintf(fraction, sizeof fraction, ".%03d", (int)(ms % 1000));
+    snprintf(buf, size, "%04lld-%02d-%02dT%02d:%02d:%02d%s%c%02d:%02d", (long long)year, month, day,
+             of_day / 3600, of_day / 60 % 60, of_day % 60, fraction, offset < 0 ? '-' : '+',
+             minutes / 60, minutes % 60);
     return buf;
 }
 
@@ -155,12 +158,12 @@ static void print_table(const struct jobs *j, const struct state *s) {
         width = n > width ? n : width;
         schedule = m > schedule ? m : schedule;
     }
-    printf("%-*s  %-*s  %-25s  LAST\n", width, "NAME", schedule, "SCHEDULE", "NEXT");
+    printf("%-*s  %-*s  %-29s  LAST\n", width, "NAME", schedule, "SCHEDULE", "NEXT");
     for (size_t i = 0; i < j->n; i++) {
         const struct job *job = &j->v[i];
         char when[64], last[1000];
         int64_t next = job_next(job, clock_wall_ms());
-        printf("%-*s  %-*s  %-25s  %s\n", width, job->name, schedule,
+        printf("%-*s  %-*s  %-29s  %s\n", width, job->name, schedule,
                job->schedule ? job->schedule : "-",
                !job->enabled        ? "(not enabled)"
                : next == NEXT_NEVER ? "-"
