@@ -96,7 +96,9 @@ def account(server, name="dump", rights=LEAST, databases=DATABASES, routines=Tru
 
 
 def config(t, server=None, name="backup.ini", user="dump", databases=DATABASES, files=(), tcp=False, **more):
-    """[backup] of `more`; the archives go to t.dir/archives."""
+    """[backup] of `more` (its `login` is [backup] user); the archives go to t.dir/archives."""
+    if "login" in more:
+        more["user"] = more.pop("login")
     text = "[container]\ninstance = paroisse\n"
     if server:
         where = f"host = 127.0.0.1\nport = {server.port}" if tcp else f"socket = {server.socket}"
