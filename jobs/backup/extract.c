@@ -166,7 +166,8 @@ static int failed(struct extract *x, struct archive *disk, struct err *e) {
                : number == EACCES || number == EPERM || number == EROFS ? EX_NOPERM
                : number == EIO                                          ? EX_IOERR
                                                                         : EX_DATAERR;
-    return err_set(e, code, "%s: %s", x->path, text ? text : "cannot be written");
+    return err_set(e, code, "%s: %s%s%s", x->path, text ? text : "cannot be written",
+                   number > 0 ? ": " : "", number > 0 ? strerror(number) : "");
 }
 
 // A hardlink's target must be a regular file of the same root, reached through folders only.

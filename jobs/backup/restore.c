@@ -72,18 +72,33 @@ static bool path_wanted(const struct restore *r, const char *path) {
     return false;
 }
 
+// Where a root goes; NULL: nowhere. buf holds DIR/ROOT.
+static const char *root_path(const struct restore *r, const char *name, char *buf, size_t size) {
+    const struct restore_wants *w = &r->wants;
+    for (const struct root *m = w->to_root; m->name; m++)
+        if (strcmp(m->name, name) == 0)
+            return m->path;
+    if (w->to_dir)
+        return snprintf(buf, size, "%s/%s", w->to_dir, name) < (int)size ? buf : NULL;
+    for (const struct root *m = r->o.roots; w->in_place && m && m->name; m++)
+        if (strcmp(m->name, name) == 0)
+            return m->path;
+    return NULL;
+}
+
 // What would not be restored is known before anything is written.
 static int prove_begin(void *arg, const struct reader_entry *x, struct err *e) {
     struct restore *r = arg;
     struct extract_options o = {.external_links = r->wants.external_links || r->wants.drill};
-    char root[256];
+    char root[256], path[PATH_MAX];
     const char *rest;
     if (bounded(r, x, e) < 0)
         return -1;
     if (x->kind != READER_FILE || (!r->wants.files && !r->wants.drill))
         return 0;
     if (extract_split(x->path, root, &rest) == 0 &&
-        (!in_list(r->wants.only_roots, root) || !path_wanted(r, x->path)))
+        (!in_list(r->wants.only_roots, root) || !path_wanted(r, x->path) ||
+         (!r->wants.drill && !r->wants.in_place && !root_path(r, root, path, sizeof path))))
         return 0;
     return extract_check(&o, x, e);
 }
@@ -212,20 +227,6 @@ static int open_databases(struct restore *r, struct err *e) {
     return 0;
 }
 
-// Where a root goes; NULL: nowhere. buf holds DIR/ROOT.
-static const char *root_path(const struct restore *r, const char *name, char *buf, size_t size) {
-    const struct restore_wants *w = &r->wants;
-    for (const struct root *m = w->to_root; m->name; m++)
-        if (strcmp(m->name, name) == 0)
-            return m->path;
-    if (w->to_dir)
-        return snprintf(buf, size, "%s/%s", w->to_dir, name) < (int)size ? buf : NULL;
-    for (const struct root *m = r->o.roots; w->in_place && m && m->name; m++)
-        if (strcmp(m->name, name) == 0)
-            return m->path;
-    return NULL;
-}
-
 // 1: the root goes somewhere (its target is begun), 0: nowhere.
 static int place_root(struct restore *r, const char *name, struct err *e) {
     char buf[PATH_MAX];
@@ -270,7 +271,9 @@ static int open_files(struct restore *r, struct err *e) {
             return -1;
         int64_t space = placed ? target_space(&r->targets[r->ntargets - 1]) : -1;
         if (space >= 0 && need > space && !w->only_paths)
-            return err_set(e, EX_CANTCREAT, "root %s: its %lld bytes do not fit: %lld are free",
+            return err_set(e, EX_CANTCREAT,
+                           "root %s: its %lld bytes do not fit: %lld are free (--no-verify "
+                           "leaves this check out)",
                            name, (long long)need, (long long)space);
     }
     return 0;
