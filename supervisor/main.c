@@ -26,6 +26,8 @@ static const char help[] =
     "       civinit ready | live                                exit 0 or 1, for probes\n"
     "       civinit start | stop | restart | reload NAME        control a service\n"
     "       civinit reload                                      read the configuration again\n"
+    "       civinit report [--json]                             what the pod should request, and "
+    "why\n"
     "       civinit --help | --version\n"
     "\n"
     "  --once            the main service runs once (CIVINIT_ONCE=1 for the configuration)\n"
@@ -41,7 +43,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {{"exec", exec_main},   {"check", cli_check},     {"status", cli_status},
                 {"ready", cli_ready},  {"live", cli_live},       {"start", cli_control},
-                {"stop", cli_control}, {"restart", cli_control}, {"reload", cli_control}};
+                {"stop", cli_control}, {"restart", cli_control}, {"reload", cli_control},
+                {"report", cli_report}};
 
 static int is_one_of(const char *word, const char *const *list) {
     for (; *list; list++)

@@ -226,9 +226,22 @@ static void default_dirs(struct app *a) {
     a->options.state_dirs = dirs;
 }
 
+// For the report: the configuration of the civinit that runs here.
+static const char *running_config(struct app *a) {
+    struct statusfile s;
+    if (statusfile_read(statusfile_run_dir(), &s, NULL) < 0)
+        return NULL;
+    const char *config =
+        *s.config && access(s.config, R_OK) == 0 ? arena_text(&a->conf.arena, s.config) : NULL;
+    statusfile_free(&s);
+    return config;
+}
+
 static int configure(struct app *a, const char *config, struct err *e) {
     static const char *const used[] = {"container", "status", "jobs", "backup", NULL};
     const char *root = getenv("CIVINIT_CGROUP_ROOT"), *run_dir = getenv("CIVINIT_RUN_DIR");
+    if (!config && a->report)
+        config = running_config(a);
     if (config) {
         const char *path = conf_path(&a->conf, config);
         if (!path)

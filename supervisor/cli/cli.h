@@ -19,6 +19,9 @@ int cli_live(int argc, char **argv);
 // civinit start | stop | restart | reload [NAME]; argv[0] says which.
 int cli_control(int argc, char **argv);
 
+// civinit report [--json] [--config ROLE|FILE]: becomes civinit-statusd report.
+int cli_report(int argc, char **argv);
+
 // An argument that is none of the options (NULL-terminated list): one line with the nearest one.
 // EX_USAGE.
 int cli_usage(const char *command, const char *argument, const char *const *options);

@@ -382,6 +382,10 @@ def test_report(t):
     t.equal([x["name"] for x in got["services"]], ["container", "apache", "civinit"])
     t.equal(got["advice"]["trusted"], False)
     assert got["advice"]["memory_request_bytes"] > 0, got
+    s.tell(("apache", {}))
+    done = t.run(civitest.program("civinit"), "report", env=s.env)
+    t.equal((done.returncode, done.stderr), (0, ""))
+    t.match(done.stdout, r"^apache +[0-9.]+ MiB ")
     s.start()  # goes on where it was
     s.metrics()
     s.process.signal(signal.SIGTERM)
