@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -97,4 +98,12 @@ void loop_once(struct sup *s, int64_t until_ms) {
     for (int i = 0; i < n; i++)
         if (events[i].data.u64 >> 32 != LOOP_SIGNALS)
             dispatch(s, events[i].data.u64);
+}
+
+void loop_slim(void) {
+    extern const char __executable_start[], etext[]; // by the linker
+    long page = sysconf(_SC_PAGESIZE);
+    uintptr_t from = (uintptr_t)__executable_start & -(uintptr_t)page;
+    uintptr_t to = ((uintptr_t)etext + page - 1) & -(uintptr_t)page;
+    madvise((void *)from, to - from, MADV_DONTNEED);
 }

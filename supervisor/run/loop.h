@@ -22,4 +22,9 @@ int loop_watch(struct sup *s, int fd, enum loop_kind kind, size_t index);
 // Waits until something happens or until_ms (monotonic; 0: forever) and lets it be handled.
 void loop_once(struct sup *s, int64_t until_ms);
 
+// Gives the pages of the program's own text back: starting up touched most of them, waiting needs
+// few, and they come back from the page cache when used (madvise(2), MADV_DONTNEED on a file
+// mapping). Worth calling once, when all is started and nothing is due.
+void loop_slim(void);
+
 #endif

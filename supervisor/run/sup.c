@@ -287,7 +287,12 @@ int sup_run(struct sup *s) {
         }
         if (s->dirty)
             publish(s);
-        loop_once(s, next_timer(s));
+        int64_t until = next_timer(s);
+        if (!until && !s->slim) {
+            s->slim = true;
+            loop_slim();
+        }
+        loop_once(s, until);
         timers(s);
     }
     control_close(s);

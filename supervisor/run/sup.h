@@ -115,6 +115,7 @@ struct sup {
     int64_t started_ms; // wall clock
     bool dirty;         // the status file is to be written
     bool announced;     // run dir and control socket have been made
+    bool slim;          // loop_slim was called
     bool publish_failed;
     struct statusfile_service *lines;
     char *text;
