@@ -14,6 +14,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+// What runs in the child runs in the caller's memory and never returns: AddressSanitizer must not
+// keep its books of that stack there.
+#define IN_CHILD __attribute__((no_sanitize("address")))
+
 enum stage {
     STAGE_SESSION,
     STAGE_OOM,
@@ -36,7 +40,7 @@ struct birth {
     int failed; // errno of stage, or 0
 };
 
-static int set_oom_score_adj(int value) {
+IN_CHILD static int set_oom_score_adj(int value) {
     char text[16];
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -45,7 +49,7 @@ static int set_oom_score_adj(int value) {
     return write(fd, text, n) == n ? close(fd) : -1;
 }
 
-static int set_rlimits(const struct spawn *s) {
+IN_CHILD static int set_rlimits(const struct spawn *s) {
     for (size_t i = 0; i < s->nrlimits; i++)
         if (setrlimit(s->rlimits[i].resource, &s->rlimits[i].limit) < 0)
             return -1;
@@ -53,7 +57,7 @@ static int set_rlimits(const struct spawn *s) {
 }
 
 // Moves the descriptors in two steps, so that no target overwrites a source still needed.
-static int move_fds(const struct spawn *s) {
+IN_CHILD static int move_fds(const struct spawn *s) {
     enum {
         MOST = 1024
     };
@@ -82,7 +86,7 @@ static int move_fds(const struct spawn *s) {
 
 // A caller with ignored signals or handlers must not hand them on. Handlers would become the
 // default by exec anyhow, but may run before it, in the caller's memory.
-static int reset_signals(const struct spawn *s) {
+IN_CHILD static int reset_signals(const struct spawn *s) {
     struct sigaction standard = {.sa_handler = SIG_DFL}, old;
     for (int n = 1; n < NSIG; n++)
         if (n != SIGKILL && n != SIGSTOP && sigaction(n, NULL, &old) == 0 &&
@@ -93,7 +97,7 @@ static int reset_signals(const struct spawn *s) {
     return sigprocmask(SIG_SETMASK, s->mask ? s->mask : &none, NULL);
 }
 
-static const char *path_of(char *const *envp) {
+IN_CHILD static const char *path_of(char *const *envp) {
     for (; *envp; envp++)
         if (strncmp(*envp, "PATH=", 5) == 0)
             return *envp + 5;
@@ -101,7 +105,7 @@ static const char *path_of(char *const *envp) {
 }
 
 // execvpe(3) looks into the caller's PATH; the one that counts is the child's.
-static void run(const struct spawn *s, char *const *envp) {
+IN_CHILD static void run(const struct spawn *s, char *const *envp) {
     const char *name = s->argv[0];
     if (strchr(name, '/')) {
         execve(name, s->argv, envp);
@@ -126,7 +130,7 @@ static void run(const struct spawn *s, char *const *envp) {
 
 // Raw system calls: the C library's also change the threads of the caller, in whose memory
 // this runs.
-static int change_user(struct birth *b) {
+IN_CHILD static int change_user(struct birth *b) {
     const struct spawn *s = b->s;
     b->stage = STAGE_GROUPS;
     if (syscall(SYS_setgroups, s->ngroups, s->groups) < 0)
@@ -138,7 +142,7 @@ static int change_user(struct birth *b) {
     return (int)syscall(SYS_setresuid, s->uid, s->uid, s->uid);
 }
 
-static int prepare(struct birth *b) {
+IN_CHILD static int prepare(struct birth *b) {
     const struct spawn *s = b->s;
     b->stage = STAGE_SESSION;
     if ((s->session && setsid() < 0) || (s->group && setpgid(0, 0) < 0))
@@ -168,7 +172,7 @@ static int prepare(struct birth *b) {
     return reset_signals(s);
 }
 
-static int child(void *arg) {
+IN_CHILD static int child(void *arg) {
     struct birth *b = arg;
     if (prepare(b) == 0) {
         b->stage = STAGE_EXEC;

@@ -111,8 +111,17 @@ static void start(struct sup *s, struct aide *a, const struct spawn *spawn) {
     log_error("%s does not start: %s", a->name, e.text);
 }
 
+// A new civinit-log knows nobody; what was said to the one before it is gone.
+static void tell_pids(struct sup *s) {
+    logs_pid(s, "civinit", getpid());
+    for (size_t i = 0; i < s->n; i++)
+        if (s->svc[i].pid)
+            logs_pid(s, s->svc[i].def->name, s->svc[i].pid);
+}
+
 static void start_log(struct sup *s) {
     size_t words = 0, fds = 0;
+    tell_pids(s);
     word(s, &words, "%s", s->log.path);
     word(s, &words, "--format");
     word(s, &words, "%s", format_name(s->plan->log));
@@ -151,7 +160,6 @@ static void start_forward(struct sup *s) {
 void logs_begin(struct sup *s) {
     if (!s->log.name)
         return;
-    logs_pid(s, "civinit", getpid());
     start_log(s);
     if (s->forward.name)
         start_forward(s);

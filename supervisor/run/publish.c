@@ -81,6 +81,7 @@ void publish(struct sup *s) {
         .main = s->plan->main < s->plan->n ? s->plan->services[s->plan->main].name : "",
         .reason = reason,
         .config = s->plan->config,
+        .deadline_ms = wall_of(s, s->deadline_ms),
         .oom_kills = s->oom_kills,
         .services = s->lines};
     for (size_t i = 0; i < s->n; i++)

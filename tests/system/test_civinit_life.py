@@ -1,0 +1,278 @@
+#!/usr/bin/python3
+"""The life of a container: order, ends and exit codes, signals, orphans, deadlines."""
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import civitest  # noqa: E402
+import pid1  # noqa: E402
+from pid1 import Container  # noqa: E402
+
+
+def index(events, *wanted):
+    return [events.index(w) for w in wanted]
+
+
+def test_order_by_readiness_and_reverse_stop(t):
+    c = Container(t, """
+[container]
+main = web
+[service web]
+command = sleep 1000
+after = router warm
+[service router]
+command = sh -c 'while [ ! -e {dir}/go ]; do sleep 0.05; done; touch {dir}/up; exec sleep 1000'
+ready = exec:test -e {dir}/up
+[task warm]
+command = sh -c 'echo warm-up'
+after = router
+[service extra]
+command = sleep 1000
+""")
+    c.wait_state("router", "starting")
+    c.wait_state("extra", "ready")
+    t.equal(c.service("web")["state"], "down", "web waits")
+    t.equal(c.service("warm")["state"], "down", "the task waits")
+    t.equal(c.ctl("ready").returncode, 1, "civinit ready")
+    t.contains(c.status()["reason"], "router: starting")
+    t.write("go", "")
+    c.wait_container("ready")
+    t.equal(c.ctl("ready").returncode, 0, "civinit ready")
+    t.equal(c.stop(), 0, "exit code")
+    e = c.events()
+    order = index(e, ("router", "ready"), ("warm", "done"), ("web", "ready"), ("web", "stopping"), ("web", "down"),
+                  ("router", "stopping"), ("router", "down"))
+    t.equal(order, sorted(order), f"order of {e}")
+    t.equal(len(e), len(set(e)), "each transition is logged once")
+
+
+def test_main_code_decides(t):
+    for command, want in (("sh -c 'exit 37'", 37), ("sh -c 'kill -9 $$$$'", 137), ("true", 0)):
+        c = Container(t, f"[container]\nmain = m\n[service m]\ncommand = {command}\n[service s]\ncommand = sleep 1000\n")
+        t.equal(c.wait(), want, command)
+        t.match(c.log().splitlines()[-1], rf"civinit: \w+: ends with {want}: main service m: (exited|killed)")
+
+
+def test_stop_asked_is_success(t):
+    """Obedient or with 143 of its own: 0. With a code of its own: that code."""
+    for trap, want in (("exit 143", 0), ("exit 5", 5), ("exit 0", 0)):
+        c = Container(t, f"[service m]\ncommand = sh -c 'trap \"{trap}\" TERM; touch {{dir}}/up; while :; do sleep 0.05; done'\n"
+                         "ready = exec:test -e {dir}/up\n")
+        c.wait_container("ready")
+        t.equal(c.stop(), want, trap)
+        os.unlink(t.path("up"))
+
+
+def test_sidecar_code_does_not_matter_when_asked(t):
+    c = Container(t, """
+[container]
+main = m
+[service m]
+command = sleep 1000
+[service s]
+command = sh -c 'trap "exit 9" TERM; touch {dir}/up; while :; do sleep 0.05; done'
+ready = exec:test -e {dir}/up
+""")
+    c.wait_container("ready")
+    t.equal(c.stop(), 0, "exit code")
+
+
+def test_deaf_service_is_killed(t):
+    c = Container(t, """
+[container]
+main = m
+grace = 50s
+[service m]
+command = sleep 1000
+after = deaf
+[service deaf]
+command = sh -c 'trap "" TERM; touch {dir}/up; while :; do sleep 0.05; done'
+ready = exec:test -e {dir}/up
+stop_timeout = 300ms
+""")
+    c.wait_container("ready")
+    t.equal(c.stop(), 0, "exit code")
+    t.contains(c.log(), "service deaf: does not end: killed")
+    t.contains(c.log(), "service deaf: down: killed by signal 9 (KILL)")
+
+
+def test_grace_is_the_end_of_all(t):
+    """A deaf main service, a deaf sidecar behind it and a deaf daemon: gone in time, with 137."""
+    c = Container(t, """
+[container]
+main = m
+grace = 2s
+[service m]
+command = sh -c 'trap "" TERM; setsid sh -c "trap : TERM; touch {dir}/up2; while :; do sleep 0.05; done" & touch {dir}/up; while :; do sleep 0.05; done'
+after = s
+ready = exec:test -e {dir}/up -a -e {dir}/up2
+stop_timeout = 2s
+[service s]
+command = sh -c 'trap "" TERM; while :; do sleep 0.05; done'
+stop_timeout = 2s
+""")
+    c.wait_container("ready")
+    t.equal(c.stop(), 137, "exit code")
+    t.contains(c.log(), "service m: down: killed by signal 9")
+    t.match(c.log().splitlines()[-1], "ends with 137: main service m")
+
+
+def test_drain(t):
+    """Not ready at once, live all the time, nothing stopped before the pause is over."""
+    c = Container(t, """
+[container]
+grace = 40s
+drain = 20s
+[service m]
+command = sleep 1000
+""")
+    c.wait_container("ready")
+    c.term()
+    s = c.wait_container("draining")
+    t.equal(s["services"][0]["state"], "ready", "the service runs on")
+    t.equal(c.ctl("ready").returncode, 1, "ready")
+    t.equal(c.ctl("live").returncode, 0, "live")
+    t.equal(c.ctl("restart", "m").returncode, 75, "nothing is started any more")
+    assert s["deadline_ms"] > s["started_ms"]
+    c.term()  # in a hurry: the rest of the pause is skipped
+    t.equal(c.wait(), 0, "exit code")
+
+
+def test_drain_ends_by_itself(t):
+    c = Container(t, "[container]\ngrace = 40s\ndrain = 200ms\n[service m]\ncommand = sleep 1000\n")
+    c.wait_container("ready")
+    t.equal(c.stop(), 0, "exit code")
+    t.match(c.log(), r"notice: SIGTERM: not ready any more; stops in 200ms")
+
+
+def test_orphans_are_reaped_and_awaited(t):
+    """Those that left their group: reaped while it runs, awaited at the end."""
+    c = Container(t, """
+[service m]
+command = sh -c 'i=0; while [ $i -lt 30 ]; do (setsid sh -c "sleep 0.01" &); i=$((i+1)); done; (setsid sh -c "trap \\"sleep 0.3; echo written >{dir}/late; exit\\" TERM; touch {dir}/up; while :; do sleep 0.05; done" &); exec sleep 1000'
+ready = exec:test -e {dir}/up
+""")
+    c.wait_container("ready")
+
+    def zombies():
+        out = t.run("ps", "--ppid", str(c.pid), "-o", "stat=").stdout.split()
+        return [s for s in out if s.startswith("Z")]
+    civitest.wait_for("no zombie left", lambda: not zombies())
+    t.equal(c.stop(), 0, "exit code")
+    t.equal(open(t.path("late")).read(), "written\n", "the daemon had its time")
+
+
+def test_leftover_group_ends_before_restart(t):
+    """The main process dies and leaves a child in its group: that one goes before the restart."""
+    c = Container(t, """
+[container]
+main = m
+[service m]
+command = sleep 1000
+[service s]
+command = sh -c 'echo x >>{dir}/starts; sh -c "echo \\$\\$ >{dir}/child; exec sleep 1000" & while [ ! -e {dir}/crash ]; do sleep 0.05; done; rm {dir}/crash; exit 3'
+backoff = 10ms
+""")
+    civitest.wait_for("the child", lambda: os.path.exists(t.path("child")))
+    c.wait_state("s", "ready")
+    t.write("crash", "")
+    c.wait_state("s", "ready", restarts=1)
+    t.contains(c.log(), "service s: stopping: exited with 3")
+    e = c.events()
+    t.equal([x for x in e if x[0] == "s"], [("s", x) for x in ("starting", "ready", "stopping", "backoff", "down", "starting", "ready")], "states")
+    t.equal(c.stop(), 0, "exit code")
+
+
+def test_signals_are_forwarded(t):
+    c = Container(t, """
+[service m]
+command = sh -c 'for s in HUP USR1 USR2 WINCH QUIT; do trap "echo got $s >>{dir}/got" $s; done; touch {dir}/up; while :; do sleep 0.02; done'
+ready = exec:test -e {dir}/up
+""")
+    c.wait_container("ready")
+    for s in ("HUP", "USR1", "USR2", "WINCH", "QUIT"):
+        c.term(getattr(signal, "SIG" + s))
+        civitest.wait_for(s, lambda: os.path.exists(t.path("got")) and f"got {s}\n" in open(t.path("got")).read())
+    t.equal(c.stop(), 0, "exit code")
+
+
+def test_interrupt_stops(t):
+    c = Container(t, "[service m]\ncommand = sleep 1000\n")
+    c.wait_container("ready")
+    c.term(signal.SIGINT)
+    t.equal(c.wait(), 0, "exit code")
+    t.match(c.log().splitlines()[-1], "ends with 0: SIGINT")
+
+
+def test_stop_signal(t):
+    c = Container(t, """
+[service m]
+command = sh -c 'trap "exit 6" TERM; trap "echo graceful; exit 0" WINCH; touch {dir}/up; while :; do sleep 0.02; done'
+ready = exec:test -e {dir}/up
+stop_signal = WINCH
+""")
+    c.wait_container("ready")
+    t.equal(c.stop(), 0, "exit code")
+    t.contains(c.log(), "graceful")
+
+
+def test_not_process_1(t):
+    """Then it is a child subreaper: orphans come to it all the same."""
+    c = Container(t, """
+[service m]
+command = sh -c '(setsid sh -c "trap \\"echo end >{dir}/end; exit\\" TERM; echo \\$\\$ >{dir}/pid; while :; do sleep 0.05; done" &); exec sleep 1000'
+ready = exec:test -s {dir}/pid
+""", pid1=False)
+    c.wait_container("ready")
+    daemon = int(open(t.path("pid")).read())
+    civitest.wait_for("adoption", lambda: daemon in pid1.children(c.pid))
+    t.equal(c.stop(), 0, "exit code")
+    t.equal(open(t.path("end")).read(), "end\n", "it was told to end, and awaited")
+    assert not civitest.alive(daemon)
+
+
+def test_termination_log(t):
+    path = t.write("why", "")
+    c = Container(t, f"[container]\ntermination_log = {path}\n[service m]\ncommand = sh -c 'exit 4'\n")
+    t.equal(c.wait(), 4, "exit code")
+    t.match(open(path).read(), r"^ends with 4: main service m: exited with 4 after \S+\n$")
+
+
+def test_tasks(t):
+    c = Container(t, """
+[task one]
+command = sh -c 'echo run >>{dir}/runs; [ $(wc -l <{dir}/runs) -ge 3 ]'
+retry = 5
+backoff = 1ms
+[task two]
+command = sh -c 'cat {dir}/runs'
+after = one
+""")
+    t.equal(c.wait(), 0, "only tasks: it ends when they are done")
+    t.equal(open(t.path("runs")).read(), "run\n" * 3, "tries")
+    t.match(c.log().splitlines()[-1], "ends with 0: all tasks are done")
+
+
+def test_failing_task_ends_the_container(t):
+    c = Container(t, "[task migrate]\ncommand = sh -c 'exit 12'\n[service m]\ncommand = touch {dir}/started\nafter = migrate\n")
+    t.equal(c.wait(), 12, "exit code")
+    assert not os.path.exists(t.path("started"))
+    t.match(c.log().splitlines()[-1], "ends with 12: task migrate: exited with 12")
+
+
+def test_task_timeout(t):
+    c = Container(t, "[task slow]\ncommand = sleep 1000\ntimeout = 100ms\n[service m]\ncommand = true\nafter = slow\n")
+    t.equal(c.wait(), 143, "exit code")
+    t.contains(c.log(), "task slow: stopping: not done within 100ms")
+
+
+def test_once_and_words(t):
+    ini = "[container]\nmain = m\n[service m]\ncommand = sh -c 'echo \"[$*]\" ${CIVINIT_ONCE:+once}' x\nrestart = always\n"
+    c = Container(t, ini, "a b", "c", once=True)
+    t.equal(c.wait(), 0, "exit code")
+    t.contains(c.log(), "[a b c] once")
+
+
+if __name__ == "__main__":
+    civitest.main(globals())
