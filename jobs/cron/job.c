@@ -64,13 +64,12 @@ static void take_needs(struct jobs *j, struct job *job, const struct conf_entry 
     free(list);
 }
 
-static void take_env(struct jobs *j, struct job *job, const struct conf_entry *x) {
-    const char **more = realloc(job->env, (job->n_env + 1) * sizeof *more);
-    const char *text = arena_printf(&j->conf.arena, "%s=%s", x->key + 4, x->value);
-    if (more)
-        job->env = more;
-    if (more && text)
-        job->env[job->n_env++] = text;
+static void take_env(struct job *job, const struct conf_entry *x) {
+    struct job_env *more = realloc(job->env, (job->n_env + 1) * sizeof *more);
+    if (!more)
+        return;
+    job->env = more;
+    job->env[job->n_env++] = (struct job_env){x->key + 4, x->value};
 }
 
 static int64_t duration(const char *value) {
@@ -115,7 +114,7 @@ static void take_entry(struct jobs *j, struct job *job, const struct conf_entry 
     else if (strcmp(key, "needs") == 0)
         take_needs(j, job, x);
     else if (strncmp(key, "env.", 4) == 0)
-        take_env(j, job, x);
+        take_env(job, x);
     else if (strcmp(key, "lock") == 0) {
         bool no = false;
         job->lock = text_bool(value, &no, NULL) == 0 ? NULL : value;
@@ -146,14 +145,11 @@ static void take_account(struct jobs *j, struct job *job) {
         conf_problem(&j->conf, entry(j, job, "group"), "a group needs a user beside it");
         return;
     }
-    struct account *a = arena_alloc(&j->conf.arena, sizeof *a);
-    if (!a || account_find(job->user, job->group, &j->conf.arena, a, &e) < 0) {
+    struct user *a = arena_alloc(&j->conf.arena, sizeof *a);
+    if (!a || user_find(job->user, job->group, &j->conf.arena, a, &e) < 0) {
         conf_problem(&j->conf, entry(j, job, "user"), "%s", a ? e.text : "out of memory");
         return;
     }
-    if (geteuid() != 0 && a->uid != geteuid())
-        conf_problem(&j->conf, entry(j, job, "user"),
-                     "civinit-jobs runs as user %u and cannot become %s", geteuid(), job->user);
     job->account = a;
 }
 

@@ -3,7 +3,7 @@
 #define CRON_JOB_H
 
 #include "conf/conf.h"
-#include "cron/account.h"
+#include "conf/user.h"
 #include "cron/expr.h"
 #include "cron/zone.h"
 
@@ -40,9 +40,11 @@ struct job {
     const char *shell;
     const char *url;
     const char *user, *group;
-    const struct account *account; // NULL: civinit-jobs' own
+    const struct user *account; // NULL: civinit-jobs' own
     const char *cwd, *env_file;
-    const char **env; // "NAME=value", n_env of them
+    struct job_env {
+        const char *name, *value;
+    } * env;
     size_t n_env;
     const char *ping, *on_failure; // NULL or "": none
 };

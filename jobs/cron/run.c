@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "cron/environ.h"
+#include "conf/env.h"
 #include "cron/helper.h"
 
 #include <signal.h>
@@ -153,31 +153,59 @@ static void watch_over(struct run *r, struct watch *x, struct run_end *ret) {
         run_release_mail(r);
 }
 
+// The command's environment: ours, the user's, env_file, env.*, and which run it is.
+static int make_environment(const struct run *r, struct env *v, struct err *e) {
+    const struct job *job = r->job;
+    const struct user *user = job->account;
+    env_init(v, v->arena, environ);
+    env_set(v, "NOTIFY_SOCKET", NULL);
+    if (user) {
+        env_set(v, "HOME", user->home ? user->home : "/");
+        env_set(v, "USER", user->name ? user->name : job->user);
+        env_set(v, "LOGNAME", user->name ? user->name : job->user);
+    }
+    if (job->env_file && env_file(v, job->env_file, e) < 0)
+        return -1;
+    for (size_t i = 0; i < job->n_env; i++)
+        env_set(v, job->env[i].name, job->env[i].value);
+    env_set(v, "CIVINIT_JOB", job->name);
+    env_set(v, "CIVINIT_RUN", r->o.run);
+    return v->failed ? err_set(e, EX_OSERR, "out of memory") : 0;
+}
+
+static void start_command(struct run *r, struct spawn *s, struct watch *x, struct run_end *ret) {
+    struct arena arena = {0};
+    struct env env = {.arena = &arena};
+    const struct user *user = r->job->account;
+    if (user && geteuid() == 0) { // else all run as who the pod says
+        s->set_user = true;
+        s->uid = user->uid;
+        s->gid = user->gid;
+        s->groups = user->groups;
+        s->ngroups = user->ngroups;
+    }
+    ret->failed_to_start = make_environment(r, &env, &ret->e) < 0;
+    s->envp = env.list;
+    if (!ret->failed_to_start)
+        ret->failed_to_start = watch_start(&r->w, x, s, -1, &ret->e) < 0;
+    arena_free(&arena);
+}
+
 void run_command(struct run *r, char *const *argv, int copy, struct run_end *ret) {
     *ret = (struct run_end){0};
     struct spawn s = {.argv = argv, .session = true, .cwd = r->job->cwd};
-    struct environ env = {0};
     struct watch *x = calloc(1, sizeof *x);
-    const struct account *a = r->job->account;
-    if (a && !(geteuid() != 0 && a->uid == geteuid())) {
-        s.set_user = true;
-        s.uid = a->uid;
-        s.gid = a->gid;
-        s.groups = a->groups;
-        s.ngroups = a->ngroups;
-    }
-    if (!x || environ_make(&env, r->job, r->o.run, &ret->e) < 0)
+    if (!x) {
         ret->failed_to_start = true;
-    else {
-        s.envp = env.v;
-        x->copy = copy;
-        ret->failed_to_start = watch_start(&r->w, x, &s, -1, &ret->e) < 0;
-        if (!ret->failed_to_start) {
-            watch_over(r, x, ret);
-            watch_end(x);
-        }
+        err_set(&ret->e, EX_OSERR, "out of memory");
+        return;
     }
-    environ_free(&env);
+    x->copy = copy;
+    start_command(r, &s, x, ret);
+    if (!ret->failed_to_start) {
+        watch_over(r, x, ret);
+        watch_end(x);
+    }
     free(x);
 }
 

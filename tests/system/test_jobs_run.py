@@ -111,7 +111,7 @@ shell = id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"
     t.equal(got, [str(nobody.pw_uid), str(daemon.gr_gid), str(daemon.gr_gid), f"{nobody.pw_dir} nobody nobody"])
     r = once(t, "[job who]\nuser = nosuchuser\nshell = id")
     t.equal(r.returncode, 78)
-    t.contains(r.stderr, "user nosuchuser is not in /etc/passwd")
+    t.contains(r.stderr, 'the user "nosuchuser" is not in /etc/passwd')
 
 
 def test_environment_and_folder(t):
