@@ -110,8 +110,8 @@ static int print_statuses(struct helper *h, struct buf *out, struct err *e) {
     buf_str(out, ",\"by_status\":{");
     for (size_t i = 0; i < rows.n; i++) {
         buf_str(out, i ? "," : "");
-        buf_json(out, rows.cells[2 * i]);
-        buf_printf(out, ":%s", rows.cells[2 * i + 1]);
+        buf_json(out, helper_row(&rows, i)[0]);
+        buf_printf(out, ":%s", helper_row(&rows, i)[1]);
     }
     buf_str(out, "}");
     return 0;
@@ -126,7 +126,7 @@ static int print_jobs(struct helper *h, struct buf *out, struct buf *missing, st
         return 0;
     }
     for (size_t i = 0; i < rows.n; i++) {
-        char **cell = &rows.cells[i * rows.columns];
+        char **cell = helper_row(&rows, i);
         buf_str(out, i ? ",{\"name\":" : "{\"name\":");
         buf_json(out, cell[0] ? cell[0] : "");
         buf_printf(out,

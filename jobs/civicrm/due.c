@@ -39,7 +39,7 @@ int due_print(struct helper *h, struct buf *out, struct err *e) {
     if (db_query(h->db, due_sql, &rows, e) < 0)
         return -1;
     for (size_t i = 0; i < rows.n; i++) {
-        char **cell = &rows.cells[i * rows.columns];
+        char **cell = helper_row(&rows, i);
         const char *needs = due_needs(cell[2], cell[3]);
         buf_printf(out, "{\"id\":%s,\"name\":", cell[0]);
         buf_json(out, cell[1] ? cell[1] : "");

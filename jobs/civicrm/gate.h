@@ -5,9 +5,8 @@
 #include "helper.h"
 
 // kind: "smtp", "imap" or "mail" (both). Runs [mail] check with the kind as its last argument
-// where there is one, else civinit-probe for the servers that [mail] names; what they have to say
-// goes to stderr. 0: open, or nothing is configured; else the exit code, with e set when there is
-// more to say.
+// where there is one, else civinit-probe for the servers that [mail] names. 0: open, or nothing is
+// configured; else the exit code, with e: the last line of what they had to say.
 int gate(struct helper *h, const char *kind, struct err *e);
 
 #endif

@@ -19,6 +19,7 @@
 enum {
     CONNECT_MS = 10000,
     RETRY_MS = 250,
+    ERRORS_MAX = 64 << 10,
     // The server's numbers (the same in MySQL and MariaDB).
     NO_SUCH_TABLE = 1146,
     BAD_FIELD = 1054,
@@ -106,7 +107,7 @@ char *helper_program(const char *name) {
     return strdup(name);
 }
 
-static void child(char *const *argv) {
+static void child(char *const *argv, int errors) {
     int null = open("/dev/null", O_RDONLY);
     sigset_t none;
     sigemptyset(&none);
@@ -115,33 +116,58 @@ static void child(char *const *argv) {
     setpgid(0, 0);
     if (null >= 0)
         dup2(null, 0); // the copy is not close-on-exec
+    dup2(errors, 2);
     execvp(argv[0], argv);
     dprintf(2, "%s: %s\n", argv[0], strerror(errno));
     _exit(errno == ENOENT ? 127 : 126);
 }
 
-int helper_run(char *const *argv, int64_t timeout_ms, struct err *e) {
+// Reads until the child has ended (true) or the time is over. A process that it leaves behind with
+// its stderr is not waited for.
+static bool read_until_end(int process, int from, int64_t end_ms, struct buf *errors) {
+    struct pollfd p[] = {{.fd = process, .events = POLLIN}, {.fd = from, .events = POLLIN}};
+    char chunk[4096];
+    for (int64_t left; (left = end_ms - clock_mono_ms()) > 0;) {
+        if (poll(p, 2, left > 60000 ? 60000 : (int)left) < 0 && errno != EINTR)
+            return false;
+        ssize_t n = p[1].revents ? read(from, chunk, sizeof chunk) : -1;
+        if (n > 0 && errors->len < ERRORS_MAX)
+            buf_add(errors, chunk, (size_t)n);
+        if (n == 0)
+            p[1].fd = -1;
+        if (p[0].revents && n <= 0)
+            return true;
+    }
+    return false;
+}
+
+int helper_run(char *const *argv, int64_t timeout_ms, struct buf *errors, struct err *e) {
+    int ends[2], status = 0;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return err_errno(e, EX_OSERR, "pipe");
+    autoclose int from = ends[0];
     pid_t pid = fork();
+    if (pid == 0)
+        child(argv, ends[1]);
+    close(ends[1]);
     if (pid < 0)
         return err_errno(e, EX_OSERR, "fork");
-    if (pid == 0)
-        child(argv);
     setpgid(pid, pid); // whichever of the two comes first
-    autoclose int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    int64_t end = clock_mono_ms() + timeout_ms, left;
-    int n = 0, status = 0;
-    while (fd >= 0 && (left = end - clock_mono_ms()) > 0 && (n = poll(&p, 1, (int)left)) <= 0)
-        if (n < 0 && errno != EINTR)
-            break;
-    if (fd >= 0 && n <= 0)
+    autoclose int process = (int)syscall(SYS_pidfd_open, pid, 0);
+    bool ended =
+        process >= 0 && read_until_end(process, from, clock_mono_ms() + timeout_ms, errors);
+    if (!ended)
         kill(-pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (fd >= 0 && n <= 0)
+    if (!ended)
         return err_set(e, EX_UNAVAILABLE, "%s: no answer within %lld ms", argv[0],
                        (long long)timeout_ms);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+char **helper_row(const struct db_rows *rows, size_t row) {
+    return rows->cells + row * rows->columns;
 }
 
 int64_t helper_number(const struct db_rows *rows, size_t row, size_t column) {

@@ -4,6 +4,7 @@
 #define CIVICRM_HELPER_H
 
 #include "base/err.h"
+#include "base/text.h"
 #include "common/db.h"
 #include "conf/conf.h"
 
@@ -35,10 +36,13 @@ void helper_free(struct helper *h);
 // caller's to free.
 char *helper_program(const char *name);
 
-// Runs argv with stdin from /dev/null, killed with its process group after timeout_ms. Its exit
-// code, 128 + N when a signal ended it, -1 with e (EX_UNAVAILABLE: too late).
-int helper_run(char *const *argv, int64_t timeout_ms, struct err *e);
+// Runs argv with stdin from /dev/null, killed with its process group after timeout_ms. What it
+// writes to stderr is added to errors. Its exit code, 128 + N when a signal ended it, -1 with e
+// (EX_UNAVAILABLE: too late).
+int helper_run(char *const *argv, int64_t timeout_ms, struct buf *errors, struct err *e);
 
+// The cells of one row.
+char **helper_row(const struct db_rows *rows, size_t row);
 // A cell as a number; 0 for NULL.
 int64_t helper_number(const struct db_rows *rows, size_t row, size_t column);
 

@@ -73,7 +73,7 @@ static int table_read(struct helper *h, struct held_list *l, struct err *e) {
         0)
         return helper_missing(h->db) || helper_denied(h->db) ? 0 : -1;
     for (size_t i = 0; i < rows.n; i++) {
-        char **cell = &rows.cells[i * rows.columns];
+        char **cell = helper_row(&rows, i);
         struct held row = {.what = *cell[0], .id = helper_number(&rows, i, 1)};
         literal(row.was, sizeof row.was, cell[2]);
         literal(row.ours, sizeof row.ours, cell[3]);
@@ -99,16 +99,10 @@ static char *file_path(struct helper *h) {
     return asprintf(&path, "%s/mail-hold", h->state_dir) < 0 ? NULL : path;
 }
 
-// Lines "m ID" and "j ID WAS OURS", the dates quoted.
-static int file_load(struct helper *h, struct held_list *l, struct err *e) {
-    autofree char *path = file_path(h), *text = NULL;
-    struct err why;
-    if (!path || access(path, F_OK) < 0)
-        return 0;
-    if (file_read(path, 1 << 24, &text, NULL, &why) < 0)
-        return err_set(e, EX_NOINPUT, "%s", why.text);
-    char *rest = text, *line;
-    while ((line = strsep(&rest, "\n"))) {
+// Lines "m ID" and "j ID WAS|OURS", the dates quoted.
+static int parse(char *text, struct held_list *l, struct err *e) {
+    char *line;
+    while ((line = strsep(&text, "\n"))) {
         struct held row = {0};
         long long id;
         char was[24], ours[24];
@@ -124,6 +118,18 @@ static int file_load(struct helper *h, struct held_list *l, struct err *e) {
             return -1;
     }
     return 0;
+}
+
+static int file_load(struct helper *h, struct held_list *l, struct err *e) {
+    autofree char *path = file_path(h);
+    if (!path || access(path, F_OK) < 0)
+        return 0;
+    char *text = NULL;
+    if (file_read(path, 1 << 24, &text, NULL, e) < 0)
+        return -1;
+    int rc = parse(text, l, e);
+    free(text);
+    return rc;
 }
 
 static int file_save(struct helper *h, const struct held_list *l, struct err *e) {
@@ -186,22 +192,37 @@ static int find_mailings(struct helper *h, struct held_list *l, struct err *e) {
     return 0;
 }
 
-static int find_jobs(struct helper *h, bool smtp, bool imap, struct held_list *l, struct err *e) {
+static const struct held *remembered(const struct held_list *l, char what, int64_t id) {
+    for (size_t i = l->n; i > 0; i--)
+        if (l->rows[i - 1].what == what && l->rows[i - 1].id == id)
+            return &l->rows[i - 1];
+    return NULL;
+}
+
+// A job that is held already is held for another day; what its date was before stays known. One
+// with another date in the future waits by somebody else's will.
+static int find_jobs(struct helper *h, bool smtp, bool imap, const struct held_list *before,
+                     struct held_list *l, struct err *e) {
     autorows struct db_rows rows = {0};
     if (db_query(h->db,
-                 "SELECT id, api_entity, api_action, scheduled_run_date, NOW() + INTERVAL 1 DAY "
-                 "FROM civicrm_job WHERE is_active = 1 AND (scheduled_run_date IS NULL OR "
-                 "scheduled_run_date <= NOW()) FOR UPDATE",
+                 "SELECT id, api_entity, api_action, scheduled_run_date, NOW() + INTERVAL 1 DAY, "
+                 "COALESCE(scheduled_run_date <= NOW(), 1) FROM civicrm_job WHERE is_active = 1 "
+                 "FOR UPDATE",
                  &rows, e) < 0)
         return helper_missing(h->db) ? 0 : -1;
     for (size_t i = 0; i < rows.n; i++) {
-        char **cell = &rows.cells[i * rows.columns];
+        char **cell = helper_row(&rows, i);
         const char *needs = due_needs(cell[1], cell[2]);
         struct held row = {.what = 'j', .id = helper_number(&rows, i, 0)};
+        const struct held *old = remembered(before, 'j', row.id);
         if (!(smtp && strcmp(needs, "smtp") == 0) && !(imap && strcmp(needs, "imap") == 0))
             continue;
         literal(row.was, sizeof row.was, cell[3]);
         literal(row.ours, sizeof row.ours, cell[4]);
+        if (old && strcmp(old->ours, row.was) == 0)
+            memcpy(row.was, old->was, sizeof row.was);
+        else if (*cell[5] != '1')
+            continue;
         if (list_add(l, &row, e) < 0)
             return -1;
     }
@@ -239,12 +260,13 @@ static int rollback(struct helper *h) {
 
 int hold_begin(struct helper *h, bool mailings, bool smtp, bool imap, struct hold_count *ret,
                struct err *e) {
-    autolist struct held_list l = {0};
+    autolist struct held_list l = {0}, before = {0};
     *ret = (struct hold_count){0};
     int table = table_ready(h, e);
     if (table < 0 || db_query(h->db, "START TRANSACTION", NULL, e) < 0)
         return -1;
-    if ((mailings && find_mailings(h, &l, e) < 0) || find_jobs(h, smtp, imap, &l, e) < 0 ||
+    if (table_read(h, &before, e) < 0 || file_load(h, &before, e) < 0 ||
+        (mailings && find_mailings(h, &l, e) < 0) || find_jobs(h, smtp, imap, &before, &l, e) < 0 ||
         remember(h, table, &l, e) < 0 || pause_rows(h, &l, ret, e) < 0 ||
         db_query(h->db, "COMMIT", NULL, e) < 0)
         return rollback(h);

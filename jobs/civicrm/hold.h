@@ -25,8 +25,9 @@ struct hold_count {
     uint64_t jobs;     // rows of civicrm_job
 };
 
-// Pauses; may be repeated while it is in force: what came up since is added. `mailings`: the rows
-// of mailings too, and not only the jobs of smtp and imap.
+// Pauses; may be repeated while it is in force: what came up since is added, and the jobs wait a
+// day from now. `mailings`: the rows of mailings too, and not only the jobs of smtp and imap. *ret
+// counts what is paused that was not, or for longer than it was.
 int hold_begin(struct helper *h, bool mailings, bool smtp, bool imap, struct hold_count *ret,
                struct err *e);
 

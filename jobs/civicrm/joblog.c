@@ -25,7 +25,7 @@ int joblog_judge(struct helper *h, int64_t mark, const struct verdict_process *p
     if (!rows)
         return err_set(e, EX_OSERR, "out of memory");
     for (size_t i = 0; i < got.n; i++) {
-        char **cell = &got.cells[i * got.columns];
+        char **cell = helper_row(&got, i);
         rows[i] = (struct verdict_row){.job_id = helper_number(&got, i, 0),
                                        .time_s = helper_number(&got, i, 1),
                                        .name = cell[2],

@@ -62,7 +62,11 @@ static int cmd_gate(struct helper *h, const struct options *o, struct err *e) {
     const char *kind = o->args[0];
     if (strcmp(kind, "smtp") != 0 && strcmp(kind, "imap") != 0 && strcmp(kind, "mail") != 0)
         return err_set(e, EX_USAGE, "gate: smtp, imap or mail, not \"%s\"", kind), EX_USAGE;
-    return gate(h, kind, e);
+    int rc = gate(h, kind, e);
+    if (rc) // the one line is what is quoted elsewhere: nothing before it
+        log_error("%s", e->text);
+    *e->text = 0;
+    return rc;
 }
 
 static int cmd_begin(struct helper *h, const struct options *o, struct err *e) {
@@ -75,13 +79,15 @@ static int cmd_begin(struct helper *h, const struct options *o, struct err *e) {
 }
 
 static int cmd_verdict(struct helper *h, const struct options *o, struct err *e) {
+    if (o->mark < 0) {
+        err_set(e, EX_USAGE, "--mark is missing");
+        return EX_USAGE;
+    }
     autofree char *output = NULL;
     autobuf struct buf out = {0};
     struct verdict v = {.reason = ""};
     struct err why = {0};
     struct verdict_process p = {.exit = (int)o->exit, .signal = (int)o->signal, .only_job = o->job};
-    if (o->mark < 0)
-        return err_set(e, EX_USAGE, "verdict: --mark is missing"), EX_USAGE;
     if (o->output && file_read(o->output, OUTPUT_MAX, &output, NULL, &why) < 0)
         log_warning("%s", why.text);
     p.output = output;

