@@ -83,9 +83,10 @@ static int by_record(const char *name, const char *word, const char *server, int
 
 int try_dns(const struct probe *p, enum obstacle *ret_why, struct err *e) {
     char name[NS_MAXDNAME];
-    if (strlen(p->target) >= sizeof name || strchr("/@", *p->target))
+    size_t size = strlen(p->target) + 1;
+    if (size > sizeof name || strchr("/@", *p->target))
         return err_set(e, EX_CONFIG, "\"%s\" is no name", p->target);
-    strcpy(name, p->target);
+    memcpy(name, p->target, size);
     char *server = strchr(name, '@');
     if (server)
         *server++ = 0;

@@ -137,7 +137,7 @@ static void read_v1_memory(const struct folder *f, struct figures *c) {
 }
 
 static void read_v1(const char *root, const char *self, struct figures *c) {
-    struct folder f;
+    struct folder f = {""};
     find(root, "/memory", self, "memory", "memory.usage_in_bytes", &f);
     read_v1_memory(&f, c);
     find(root, "/cpuacct", self, "cpuacct", "cpuacct.usage", &f);
@@ -163,7 +163,7 @@ static void read_v1(const char *root, const char *self, struct figures *c) {
 
 void figures_read(const char *root, const char *self, struct figures *ret) {
     struct figures c;
-    struct folder f;
+    struct folder f = {""};
     autofree char *text = NULL;
     memset(&c, 0xff, sizeof c); // every figure -1
     c.version = 0;

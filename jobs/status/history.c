@@ -25,7 +25,7 @@ int history_init(struct history *h, int64_t now_ms) {
     h->series = calloc(HISTORY_SERIES, sizeof *h->series);
     if (!h->series)
         return -1;
-    strcpy(h->series[0].name, "container");
+    snprintf(h->series[0].name, sizeof h->series[0].name, "container");
     return 0;
 }
 
@@ -39,11 +39,12 @@ static struct history_series *series_of(struct history *h, const char *name) {
     for (size_t i = 1; i < h->n; i++)
         if (strcmp(h->series[i].name, name) == 0)
             return &h->series[i];
-    if (h->n == HISTORY_SERIES || strlen(name) >= sizeof h->series[0].name)
+    size_t size = strlen(name) + 1;
+    if (h->n == HISTORY_SERIES || size > sizeof h->series[0].name)
         return NULL;
     struct history_series *s = &h->series[h->n++];
     *s = (struct history_series){.pid = 0};
-    strcpy(s->name, name);
+    memcpy(s->name, name, size);
     return s;
 }
 

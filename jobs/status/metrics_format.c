@@ -1,7 +1,6 @@
 #include "status/metrics_format.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 void format_family(struct format *f, const char *name, enum format_type type, const char *unit,
@@ -38,13 +37,13 @@ static void escaped(struct buf *b, const char *text) {
     }
 }
 
-static void labels(struct format *f, va_list ap) {
-    const char *separator = "{", *label;
+static void begin(struct format *f, const char *const *labels) {
+    const char *separator = "{";
     head(f);
     buf_str(f->out, f->sample);
-    while ((label = va_arg(ap, const char *))) {
-        buf_printf(f->out, "%s%s=\"", separator, label);
-        escaped(f->out, va_arg(ap, const char *));
+    for (; labels && *labels; labels += 2) {
+        buf_printf(f->out, "%s%s=\"", separator, labels[0]);
+        escaped(f->out, labels[1]);
         buf_str(f->out, "\"");
         separator = ",";
     }
@@ -58,27 +57,18 @@ static void fraction(struct format *f, int64_t value, int64_t unit, int digits) 
     buf_str(f->out, "\n");
 }
 
-void format_sample(struct format *f, int64_t value, ...) {
-    va_list ap;
-    va_start(ap, value);
-    labels(f, ap);
-    va_end(ap);
+void format_sample(struct format *f, int64_t value, const char *const *labels) {
+    begin(f, labels);
     buf_printf(f->out, "%" PRId64 "\n", value);
 }
 
-void format_ms(struct format *f, int64_t value_ms, ...) {
-    va_list ap;
-    va_start(ap, value_ms);
-    labels(f, ap);
-    va_end(ap);
+void format_ms(struct format *f, int64_t value_ms, const char *const *labels) {
+    begin(f, labels);
     fraction(f, value_ms, 1000, 3);
 }
 
-void format_us(struct format *f, int64_t value_us, ...) {
-    va_list ap;
-    va_start(ap, value_us);
-    labels(f, ap);
-    va_end(ap);
+void format_us(struct format *f, int64_t value_us, const char *const *labels) {
+    begin(f, labels);
     fraction(f, value_us, 1000000, 6);
 }
 

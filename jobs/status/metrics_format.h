@@ -31,11 +31,12 @@ struct format {
 void format_family(struct format *f, const char *name, enum format_type type, const char *unit,
                    const char *help);
 
-// A sample of it; then pairs of label and value, ended by NULL. format_ms and format_us write
-// thousandths and millionths as such.
-__attribute__((sentinel)) void format_sample(struct format *f, int64_t value, ...);
-__attribute__((sentinel)) void format_ms(struct format *f, int64_t value_ms, ...);
-__attribute__((sentinel)) void format_us(struct format *f, int64_t value_us, ...);
+// A sample of it. labels: pairs of label and value, ended by NULL (LABELS), or NULL. format_ms and
+// format_us write thousandths and millionths as such.
+#define LABELS(...) ((const char *const[]){__VA_ARGS__, NULL})
+void format_sample(struct format *f, int64_t value, const char *const *labels);
+void format_ms(struct format *f, int64_t value_ms, const char *const *labels);
+void format_us(struct format *f, int64_t value_us, const char *const *labels);
 
 // A number as a label's value; valid until the next call.
 const char *format_index(struct format *f, size_t n);

@@ -96,7 +96,7 @@ static int open_socket(const char *host, const char *port, struct err *e) {
 }
 
 static int open_listen(const char *listen_text, struct err *e) {
-    char host[256];
+    char host[256] = "";
     const char *colon = strrchr(listen_text, ':'), *port = colon ? colon + 1 : listen_text;
     size_t n = colon ? (size_t)(colon - listen_text) : 0;
     char *end;
@@ -113,12 +113,15 @@ static int open_listen(const char *listen_text, struct err *e) {
 }
 
 static int port_of(int fd) {
-    struct sockaddr_storage a = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a = {.v6 = {0}};
     socklen_t len = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &len) < 0)
+    if (getsockname(fd, &a.any, &len) < 0)
         return 0;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
-                                         : ((struct sockaddr_in *)&a)->sin_port);
+    return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
 int server_start(const char *listen_text, server_handler *handler, void *arg, struct server **ret,

@@ -155,10 +155,26 @@ static void read_one(const char *folder, const char *name, take_fn *take, struct
     free(text);
 }
 
+static void list_all(struct arena *a, struct state *s) {
+    size_t njobs = 0, ncivicrm = 0;
+    for (size_t i = 0; i < s->njobs; i++) {
+        njobs += s->jobs[i].njobs;
+        ncivicrm += s->jobs[i].ncivicrm;
+    }
+    s->all_jobs = arena_alloc(a, sizeof *s->all_jobs * (njobs + 1));
+    s->all_civicrm = arena_alloc(a, sizeof *s->all_civicrm * (ncivicrm + 1));
+    for (size_t i = 0; s->all_jobs && s->all_civicrm && i < s->njobs; i++) {
+        for (size_t k = 0; k < s->jobs[i].njobs; k++)
+            s->all_jobs[s->nall_jobs++] = &s->jobs[i].jobs[k];
+        for (size_t k = 0; k < s->jobs[i].ncivicrm; k++)
+            s->all_civicrm[s->nall_civicrm++] = &s->jobs[i].civicrm[k];
+    }
+}
+
 void state_read(char *const *folders, struct arena *arena, struct state *ret) {
     size_t n = 0;
     *ret = (struct state){0};
-    while (folders[n] && n < FOLDERS_MAX)
+    while (n < FOLDERS_MAX && folders[n])
         n++;
     ret->jobs = arena_alloc(arena, sizeof *ret->jobs * (n + 1));
     ret->backups = arena_alloc(arena, sizeof *ret->backups * (n + 1));
@@ -169,4 +185,5 @@ void state_read(char *const *folders, struct arena *arena, struct state *ret) {
         read_one(folders[i], "jobs.json", read_jobs, arena, ret);
         read_one(folders[i], "backup.json", read_backup, arena, ret);
     }
+    list_all(arena, ret);
 }

@@ -56,6 +56,10 @@ struct state {
     size_t njobs;
     struct state_backup *backups; // one per folder that has a backup.json
     size_t nbackups;
+    const struct state_job **all_jobs; // of all folders
+    size_t nall_jobs;
+    const struct state_civicrm **all_civicrm;
+    size_t nall_civicrm;
     const char **problems; // files that are there but cannot be used
     size_t nproblems;
 };

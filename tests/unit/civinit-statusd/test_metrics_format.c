@@ -5,13 +5,13 @@
 static void write_some(bool openmetrics, struct buf *b) {
     struct format f = {.out = b, .openmetrics = openmetrics};
     format_family(&f, "a_seconds", FORMAT_COUNTER, "seconds", "Time.");
-    format_ms(&f, 1500, "x", "q\"b\\n\nz", "y", "2", NULL);
+    format_ms(&f, 1500, LABELS("x", "q\"b\\n\nz", "y", "2"));
     format_us(&f, 2000000, NULL);
     format_family(&f, "empty", FORMAT_GAUGE, "", "No sample.");
     format_family(&f, "b", FORMAT_INFO, "", "Info.");
-    format_sample(&f, 1, "v", "1", NULL);
+    format_sample(&f, 1, LABELS("v", "1"));
     format_family(&f, "c_bytes", FORMAT_GAUGE, "bytes", "Bytes.");
-    format_sample(&f, -3, "i", format_index(&f, 7), NULL);
+    format_sample(&f, -3, LABELS("i", format_index(&f, 7)));
     format_ms(&f, -1250, NULL);
     format_end(&f);
 }
