@@ -4,6 +4,7 @@ A test file defines functions test_X(t) and ends with `civitest.main(globals())`
 a folder of its own (t.dir), processes that end with it (t.start), and clean-up (t.defer).
 Run one file by hand:  B=build/rel tests/system/test_x.py [part of a test's name]
 """
+import atexit
 import contextlib
 import json
 import os
@@ -20,6 +21,38 @@ import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("B", os.path.join(ROOT, "build/rel")))
+
+
+def normal_surroundings():
+    """What tests may rely on, however they are started: no signal ignored, a usual umask."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o022)
+
+
+def reachable(build):
+    """The build folder, or a copy of its programs where every user can run them (also from /root)."""
+    path = build
+    while path != "/":
+        if not os.stat(path).st_mode & 0o001:
+            break
+        path = os.path.dirname(path)
+    else:
+        return build
+    copy = os.path.join(tempfile.mkdtemp(prefix="civinit-build-"), os.path.basename(build))
+    os.chmod(os.path.dirname(copy), 0o755)
+    atexit.register(shutil.rmtree, os.path.dirname(copy), ignore_errors=True)
+    shutil.copytree(build, copy, ignore=lambda folder, names: [n for n in names if n in ("obj", "unit") or n.endswith((".a", ".o", ".d"))])
+    for folder, _, files in os.walk(copy):
+        os.chmod(folder, 0o755)
+        for f in files:
+            os.chmod(os.path.join(folder, f), 0o755)
+    return copy
+
+
+normal_surroundings()
+BUILD = reachable(BUILD)
 SAN = BUILD.endswith("/san")
 LIMIT = 180  # seconds for one test; test.limit = N (function attribute) changes it
 

@@ -50,7 +50,7 @@ class Server:
 
     def _install(self):
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.tmp}", "--auth-root-authentication-method=normal",
-                   "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"]
+                   "--skip-test-db", "--skip-name-resolve", "--force", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"]
         if os.geteuid() == 0:
             command.append("--user=root")
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
