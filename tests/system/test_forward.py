@@ -311,6 +311,32 @@ def test_behind_civinit_log(t):
     t.equal((got[0]["service"], got[0]["stream"], got[0]["level"]), ("fpm", "stderr", "error"))
 
 
+def test_a_role_forwards_instead_of_writing(t):
+    s = server(t)
+    role = t.write("role.ini", f"""[container]
+main = a
+log = text
+instance = demo
+run_dir = {t.path("run")}
+[service a]
+command = sh -c 'echo hello; echo "civi: error: no" >&2; exit 7'
+restart = never
+[forward]
+to = 127.0.0.1:{s.port}
+tag = civicrm.demo
+stdout = no
+flush = 60s
+""")
+    done = t.run(program("civinit"), role, seconds=100)
+    t.equal(done.returncode, 7)
+    t.equal(done.stdout, "")
+    seen = lambda: [(x["tag"], x["record"]["instance"], x["record"]["service"], x["record"]["stream"], x["record"].get("level"),
+                     x["record"]["message"]) for x in s.records()]
+    for stream, level, message in (("stdout", None, "hello"), ("stderr", "error", "civi: error: no")):
+        wait_for(message, lambda: ("civicrm.demo", "demo", "a", stream, level, message) in seen())
+    wait_for("civinit's last word", lambda: any(x[2] == "civinit" and "exited with 7" in x[5] for x in seen()))
+
+
 def test_a_wrong_configuration_is_named(t):
     empty = t.write("empty", "\n")
     for text, message in [
