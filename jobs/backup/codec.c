@@ -17,15 +17,15 @@
 enum {
     LEVEL = 5, // libdeflate's: 3 times as fast as zlib 6, and smaller
     ZSTD_LEVEL = 3,
-    STRETCH = 64 << 10, // what a sample decides for
-    SAMPLE = 2 << 10,   // three of them
-    SHRINKS_PERMILLE = 985,
-    EMPTY_STORED = 5, // bytes of an empty stored block at most
+    STRETCH = 16 << 10, // what is noise or not
+    PART = 4 << 10,     // a stretch is looked at in
+    EVEN_PERCENT = 115, // of the equal pairs that noise has
+    EMPTY_STORED = 5,   // bytes of an empty stored block at most
 };
 
 struct codec {
     enum compression kind;
-    struct libdeflate_compressor *deflate, *sampler;
+    struct libdeflate_compressor *deflate;
     z_stream inflate;
     bool inflate_ready;
     struct isal_zstream quick;
@@ -34,7 +34,6 @@ struct codec {
     ZSTD_CCtx *zc;
     ZSTD_DCtx *zd;
     uint8_t *scratch; // CODEC_BLOCK bytes: what decompression gave
-    uint8_t sample[3 * SAMPLE], sampled[3 * SAMPLE + 256];
 };
 
 // ISA-L's level: 1 is the fast mode's; 2 is as fast on what does not shrink, and a little smaller.
@@ -51,9 +50,8 @@ static bool make_gzip(struct codec *c) {
     if (!c->quick_memory || c->kind == COMPRESS_FAST)
         return c->quick_memory != NULL;
     c->deflate = libdeflate_alloc_compressor(LEVEL);
-    c->sampler = libdeflate_alloc_compressor(1);
     c->inflate_ready = inflateInit2(&c->inflate, -15) == Z_OK;
-    return c->deflate && c->sampler && c->inflate_ready;
+    return c->deflate && c->inflate_ready;
 }
 
 static bool make_zstd(struct codec *c) {
@@ -88,7 +86,6 @@ void codec_free(struct codec *c) {
     if (!c)
         return;
     libdeflate_free_compressor(c->deflate);
-    libdeflate_free_compressor(c->sampler);
     if (c->inflate_ready)
         inflateEnd(&c->inflate);
     ZSTD_freeCCtx(c->zc);
@@ -190,15 +187,28 @@ static int quick_piece(struct codec *c, const uint8_t *in, size_t len, uint8_t *
     return 0;
 }
 
-// Whether three samples of a stretch say that deflate would be work for nothing.
-static bool is_noise(struct codec *c, const uint8_t *in, size_t len) {
-    if (len < 4L * SAMPLE)
-        return false;
-    for (int i = 0; i < 3; i++)
-        memcpy(c->sample + (size_t)i * SAMPLE, in + (len - SAMPLE) * i / 2, SAMPLE);
-    size_t n = libdeflate_deflate_compress(c->sampler, c->sample, sizeof c->sample, c->sampled,
-                                           sizeof c->sampled);
-    return n == 0 || n * 1000 >= sizeof c->sample * SHRINKS_PERMILLE;
+// Whether the bytes of a part are spread so evenly that only noise is (or what is compressed
+// already): the number of equal pairs, of which noise has one in 256.
+static bool part_is_noise(const uint8_t *in) {
+    uint16_t count[4][256] = {{0}};
+    uint64_t pairs = 0;
+    for (int i = 0; i < PART; i += 4)
+        for (int k = 0; k < 4; k++)
+            count[k][in[i + k]]++;
+    for (int i = 0; i < 256; i++) {
+        uint64_t n = (uint64_t)count[0][i] + count[1][i] + count[2][i] + count[3][i];
+        pairs += n * n;
+    }
+    return (pairs - PART) * 256 * 100 < (uint64_t)PART * PART * EVEN_PERCENT;
+}
+
+// Whether deflate would be work for nothing. A tar header among pictures is enough to say no:
+// it is cheaper to compress its neighbours than to leave text to the quick way.
+static bool is_noise(const uint8_t *in, size_t len) {
+    size_t parts = len / PART, i = 0;
+    while (i < parts && part_is_noise(in + i * PART))
+        i++;
+    return parts && i == parts;
 }
 
 static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *out, size_t cap,
@@ -206,7 +216,7 @@ static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *o
     size_t done = 0, used = 0;
     if (c->kind == COMPRESS_FAST)
         return quick_piece(c, in, len, out, cap, ret_len, e);
-    bool noise = is_noise(c, in, len < STRETCH ? len : STRETCH);
+    bool noise = is_noise(in, len < STRETCH ? len : STRETCH);
     while (done < len) {
         size_t n = 0;
         bool next = noise;
@@ -218,7 +228,7 @@ static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *o
             if (left)
                 next = left < STRETCH / 4
                            ? noise
-                           : is_noise(c, in + done + n, left < STRETCH ? left : STRETCH);
+                           : is_noise(in + done + n, left < STRETCH ? left : STRETCH);
         }
         size_t got;
         int rc = noise ? quick_piece(c, in + done, n, out + used, cap - used, &got, e)
