@@ -97,7 +97,7 @@ int agecrypt_seal(struct agecrypt *c, const unsigned char nonce[12], const unsig
     unsigned char none[1];
     int ok = EVP_EncryptInit_ex(c->seal, NULL, NULL, NULL, nonce) == 1 &&
              (!len || EVP_EncryptUpdate(c->seal, out, &n, in, (int)len) == 1) &&
-             EVP_EncryptFinal_ex(c->seal, none, &end) == 1 && (size_t)(n + end) == len &&
+             EVP_EncryptFinal_ex(c->seal, none, &end) == 1 && (size_t)n + (size_t)end == len &&
              EVP_CIPHER_CTX_ctrl(c->seal, EVP_CTRL_AEAD_GET_TAG, 16, out + len) == 1;
     return ok ? 0 : -1;
 }

@@ -258,8 +258,8 @@ static int write_header(struct extract *x, const char *rest, struct err *e) {
 }
 
 int extract_begin(struct extract *x, const struct reader_entry *r, struct err *e) {
-    char root[256];
-    const char *rest;
+    char root[256] = "";
+    const char *rest = "";
     x->now = NULL;
     snprintf(x->path, sizeof x->path, "%s", r->path);
     if (extract_check(&x->o, r, e) < 0)

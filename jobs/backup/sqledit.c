@@ -31,8 +31,9 @@ static bool is_side(const struct sql_token *t) {
 static bool account(const struct sql_statement *s, size_t *at) {
     struct sql_token t;
     size_t p = *at, before;
-    if (!sql_token(s->text, s->len, &p, &t) || !is_sign(s->text, &t, '=') ||
-        !sql_token(s->text, s->len, &p, &t) || !is_side(&t))
+    if (!sql_token(s->text, s->len, &p, &t) || !is_sign(s->text, &t, '='))
+        return false;
+    if (!sql_token(s->text, s->len, &p, &t) || !is_side(&t))
         return false;
     *at = before = p;
     if (!sql_token(s->text, s->len, &p, &t))
@@ -42,8 +43,9 @@ static bool account(const struct sql_statement *s, size_t *at) {
             return false;
         // An unquoted host has dots and dashes that are tokens of their own.
         while (t.kind == SQL_WORD && p < s->len && strchr(".-%", s->text[p]) && s->text[p])
-            if (!sql_token(s->text, s->len, &p, &t) || !sql_token(s->text, s->len, &p, &t))
-                break;
+            for (int i = 0; i < 2; i++)
+                if (!sql_token(s->text, s->len, &p, &t))
+                    break;
         *at = p;
     } else if (is_sign(s->text, &t, '(') && before == t.start &&
                sql_token(s->text, s->len, &p, &t) && is_sign(s->text, &t, ')')) {

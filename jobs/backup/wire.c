@@ -36,8 +36,8 @@ struct wire {
     bool out_end, paused;
     struct buf in; // what came; in_at of it is given out
     size_t in_at;
-    struct buf *body; // DO: the answer's
-    bool answered;    // header lines are complete, or data came
+    struct buf body; // DO: the answer's
+    bool answered;   // header lines are complete, or data came
     bool done;
     CURLcode result;
     int64_t moved; // a counter of bytes, for noticing a stall
@@ -121,18 +121,17 @@ static int on_seek(void *arg, curl_off_t offset, int origin) {
 static size_t on_write(char *data, size_t size, size_t n, void *arg) {
     struct wire *w = arg;
     n *= size;
-    struct buf *to = w->mode == GET ? &w->in : w->body;
+    struct buf *to = w->mode == GET ? &w->in : &w->body;
     if (w->mode == GET && w->in.len + n > IN_MAX) {
         w->paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
     w->answered = true;
     w->moved += (int64_t)n;
-    if (to && to->len + n > BODY_MAX)
+    if (to->len + n > BODY_MAX)
         return 0;
-    if (to)
-        buf_add(to, data, n);
-    return to && to->failed ? 0 : n;
+    buf_add(to, data, n);
+    return to->failed ? 0 : n;
 }
 
 static size_t on_header(char *line, size_t size, size_t n, void *arg) {
@@ -249,7 +248,7 @@ void wire_stop(struct wire *w) {
     if (w->mode != IDLE)
         curl_multi_remove_handle(w->multi, w->easy);
     w->mode = IDLE;
-    w->body = NULL;
+    buf_free(&w->body);
     curl_slist_free_all(w->headers);
     curl_slist_free_all(w->commands);
     w->headers = w->commands = NULL;
@@ -319,19 +318,18 @@ int wire_do(struct wire *w, const struct wire_request *q, struct wire_answer *re
     struct wire_answer a = {0};
     if (begin(w, DO, q, e) < 0)
         return -1;
-    w->body = &a.body;
     int rc = spin(w, e);
     curl_easy_getinfo(w->easy, CURLINFO_RESPONSE_CODE, &a.status);
     memcpy(a.etag, w->etag, sizeof a.etag);
     if (strncmp(q->url, "http", 4) != 0)
         a.status = 0;
-    wire_stop(w);
-    if (rc < 0) {
-        wire_answer_free(&a);
-        return -1;
+    if (rc == 0) {
+        a.body = w->body;
+        w->body = (struct buf){0};
+        *ret = a;
     }
-    *ret = a;
-    return 0;
+    wire_stop(w);
+    return rc;
 }
 
 int wire_retry(struct wire *w, const struct wire_request *q, int tries, struct wire_answer *ret,
