@@ -22,6 +22,7 @@
 
 enum {
     PATIENCE = 2000, // for a client to say its line
+    PAUSE = 1000,
 };
 
 static bool address(struct sockaddr_un *a, const char *run_dir) {
@@ -99,6 +100,23 @@ static void welcome(struct sup *s, int fd) {
     close(fd);
 }
 
+// No descriptor is left. The client would keep the socket readable, and us awake: take it with the
+// spare one and send it away; if that is gone, too, do not look for a while.
+static void refuse(struct sup *s) {
+    if (s->spare >= 0)
+        close(s->spare);
+    int fd = accept4(s->control, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+        answer(fd, "error 71 out of descriptors");
+        close(fd);
+    } else if (errno != EAGAIN) {
+        log_warning("control socket: %s", strerrordesc_np(errno));
+        loop_ignore(s, s->control);
+        s->control_ms = s->now_ms + PAUSE;
+    }
+    s->spare = fcntl(s->signals, F_DUPFD_CLOEXEC, 3);
+}
+
 void control_accept(struct sup *s) {
     for (int i = 0; i < SUP_CLIENTS; i++) {
         int fd = accept4(s->control, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -106,17 +124,10 @@ void control_accept(struct sup *s) {
             welcome(s, fd);
             continue;
         }
-        if ((errno != EMFILE && errno != ENFILE) || s->spare < 0)
+        if (errno != EMFILE && errno != ENFILE)
             return;
-        // No descriptor is left. The client would keep the socket readable, and us awake: take it
-        // with the spare one and send it away.
-        close(s->spare);
-        fd = accept4(s->control, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            answer(fd, "error 71 out of descriptors");
-            close(fd);
-        }
-        s->spare = fcntl(s->signals, F_DUPFD_CLOEXEC, 3);
+        refuse(s);
+        return;
     }
 }
 
@@ -216,6 +227,10 @@ void control_read(struct sup *s, size_t index) {
 }
 
 void control_timers(struct sup *s) {
+    if (s->control_ms && s->control_ms <= s->now_ms) {
+        s->control_ms = 0;
+        loop_watch(s, s->control, LOOP_CONTROL, 0);
+    }
     for (int i = 0; i < SUP_CLIENTS; i++)
         if (s->clients[i].fd >= 0 && s->clients[i].until_ms <= s->now_ms)
             hang_up(&s->clients[i]);

@@ -39,6 +39,10 @@ int loop_watch(struct sup *s, int fd, enum loop_kind kind, size_t index) {
     return rc < 0 && errno == EEXIST ? epoll_ctl(s->epoll, EPOLL_CTL_MOD, fd, &ev) : rc;
 }
 
+void loop_ignore(struct sup *s, int fd) {
+    epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
 // SIGTERM and SIGINT end the container; what we do not handle goes to the main service.
 static void take_signals(struct sup *s) {
     struct signalfd_siginfo got[8];

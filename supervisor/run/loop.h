@@ -19,6 +19,9 @@ int loop_init(struct sup *s, struct err *e);
 // Watches fd for input; again for the same fd: with a new index. 0, or -1 with errno.
 int loop_watch(struct sup *s, int fd, enum loop_kind kind, size_t index);
 
+// Does not watch it any more, until loop_watch.
+void loop_ignore(struct sup *s, int fd);
+
 // Waits until something happens or until_ms (monotonic; 0: forever) and lets it be handled.
 void loop_once(struct sup *s, int64_t until_ms);
 

@@ -230,6 +230,7 @@ static int64_t next_timer(const struct sup *s) {
     for (int i = 0; i < SUP_CLIENTS; i++)
         if (s->clients[i].fd >= 0)
             nearer(&ms, s->clients[i].until_ms);
+    nearer(&ms, s->control_ms);
     nearer(&ms, s->drain_ms);
     nearer(&ms, s->kill_ms);
     nearer(&ms, s->deadline_ms);

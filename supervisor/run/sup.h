@@ -95,6 +95,7 @@ struct sup {
     struct svc *svc; // in the plan's order; removed ones behind them
     size_t n;
     int epoll, signals, control, oom_fd, spare; // spare: given up when descriptors run out
+    int64_t control_ms; // when the control socket is looked at again; 0: it is
     struct client clients[SUP_CLIENTS];
     struct cgroup cgroup;
     int64_t oom_base, oom_seen; // the kernel's count at our start and at the last look; -1: none
