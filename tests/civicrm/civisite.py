@@ -81,6 +81,7 @@ class Site:
         if not fresh and not is_built():
             raise civitest.Skip("no CiviCRM here: tests/civicrm/setup did not build it")
         self.root = root or ROOT
+        self.submitted = set()
         self.stack = contextlib.ExitStack()
         self.folder = tempfile.mkdtemp(prefix="civisite-")
         os.chmod(self.folder, 0o755)
@@ -180,8 +181,15 @@ userdb {{
                               errors="replace", stdin=subprocess.DEVNULL, timeout=300)
 
     def submit(self, group="people"):
+        """Submits a mailing to the group: the first time through CiviCRM, then from a copy of the rows that this made."""
+        rows = ("civicrm_mailing", "civicrm_mailing_group", "civicrm_mailing_job", "civicrm_mailing_recipients")
+        if group in self.submitted:
+            self.sql("SET foreign_key_checks = 0;" + "".join(f"INSERT INTO {r} SELECT * FROM submitted.{group}_{r};" for r in rows))
+            return
         done = self.tool("mailing", group)
         assert done.returncode == 0, f"mailing: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        self.sql("CREATE DATABASE IF NOT EXISTS submitted;" + "".join(f"CREATE TABLE submitted.{group}_{r} AS SELECT * FROM {r};" for r in rows))
+        self.submitted.add(group)
 
     # ---- what looks after it ----
 

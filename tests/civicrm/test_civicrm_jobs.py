@@ -145,7 +145,7 @@ def test_second_pod_waits(t):
         waiting = t.write("waiting.ini", f.read().replace("lock = yes", "lock = yes\nlock_wait = 5m"))
     second = t.start(civitest.program("civinit-jobs"), "--config", waiting, "run", "--once")
     civitest.wait_for("the second pod to ask for the lock",
-                      lambda: site.db.sql("SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT GET_LOCK%'"))
+                      lambda: site.db.sql("SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT GET_LOCK%'"), every=0.05)
     wake(site)
     t.equal(first.wait(), 1)
     t.equal(second.wait(), 1)

@@ -185,7 +185,7 @@ def test_sigterm_at_20_moments(t):
 
         def term(pod):
             pod.signal(signal.SIGTERM)
-            civitest.wait_for("the mailing to be paused", lambda: paused_by_us(site))
+            civitest.wait_for("the mailing to be paused", lambda: paused_by_us(site), every=0.05)
         pod = stopped_at(t, site, config, moment, term)
         pod.wait(120)
         t.lacks(pod.text(), "killed at the end")
@@ -220,7 +220,7 @@ def kill_all(t, site):
                 pass
         civitest.wait_for("the tree to be gone", lambda: not any(civitest.alive(p) for p in tree))
         civitest.wait_for("the server to see it", lambda: not site.db.sql(
-            "SELECT 1 FROM information_schema.processlist WHERE user = 'site'"))
+            "SELECT 1 FROM information_schema.processlist WHERE user = 'site'"), every=0.05)
     return kill
 
 
@@ -259,7 +259,7 @@ def test_sigkill_while_paused(t):
 
     def term_then_kill(pod):
         pod.signal(signal.SIGTERM)
-        civitest.wait_for("the mailing to be paused", lambda: paused_by_us(site))
+        civitest.wait_for("the mailing to be paused", lambda: paused_by_us(site), every=0.05)
         kill_all(t, site)(pod)
     pod = stopped_at(t, site, config, 12, term_then_kill)
     pod.wait()
@@ -290,7 +290,7 @@ def test_loop_sends_by_itself(t):
     with open(config) as f:
         every = t.write("loop.ini", f.read().replace("@every 5m", "@every 1s"))
     pod = t.start(civitest.program("civinit-jobs"), "--config", every, "run")
-    civitest.wait_for("the mailing to be complete", lambda: site.statuses() == ["Complete", "Complete"])
+    civitest.wait_for("the mailing to be complete", lambda: site.statuses() == ["Complete", "Complete"], every=0.1)
     pod.signal(signal.SIGTERM)
     t.equal(pod.wait(), 0)
     everybody_once(t, site)
