@@ -72,7 +72,8 @@ function civinit_check_imap() {
   }
 }
 
-$kind = end($argv);
+$arguments = $_SERVER['argv']; // also where cv includes this file
+$kind = end($arguments);
 ini_set('display_errors', 'stderr');
 try {
   ob_start();

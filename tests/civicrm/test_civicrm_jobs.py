@@ -184,6 +184,38 @@ def test_isolate(t):
     assert done.returncode != 0
 
 
+def test_over_http(t):
+    """bin/cron.php answers everything with 200: what it says, and the job log, tell. Account and key go in the body."""
+    site = Site.shared()
+    site.reset()
+    web = t.start(*site.inside("php", "-S", "127.0.0.1:8080", "-t", "/usr/share/wordpress"))
+    web.wait_text("started")
+    body = t.write("body", "name=admin&pass=adminpass&key=sitekey0123456789abcdef", 0o600)
+    config = site.config(t, mail=False)
+    with open(config) as f:
+        text = f.read()
+    by_url = f"""url = http://127.0.0.1:8080/wp-content/plugins/civicrm/civicrm/bin/cron.php
+method = POST
+header = "Content-Type: application/x-www-form-urlencoded"
+body_file = {body}
+failure_text = .
+"""
+    config = t.write("url.ini", re.sub(r"^command = .*\n", by_url, text, flags=re.M))
+    site.jobs("Test ok")
+    done = site.once(t, config)
+    t.equal(done.returncode, 0, done.stdout + done.stderr)
+    t.equal(told(done.stdout + done.stderr), {"Test ok": "success"})
+    site.jobs("Test apierror")
+    done = site.once(t, config)
+    t.equal((done.returncode, outcome(t, done.stderr)[0]), (1, "failure"), done.stdout + done.stderr)
+    t.write("body", "name=admin&pass=adminpass&key=wrong", 0o600)
+    done = site.once(t, config)
+    t.equal(outcome(t, done.stderr)[0], "broken", done.stdout + done.stderr)
+    assert done.returncode != 0
+    for out in (done.stdout, done.stderr, web.text()):
+        t.lacks(out, "adminpass")
+
+
 def test_backlog(t):
     site = Site.shared()
     site.reset()
