@@ -44,7 +44,7 @@ int helper_start(struct watcher *w, const struct jobs *j, const char *const *arg
     char program[PATH_MAX];
     const char *argv[MOST_ARGS + 4] = {
         spawn_sibling("civinit-jobs-helper", program, sizeof program), "--config", j->path};
-    for (int i = 0; args[i] && i < MOST_ARGS; i++)
+    for (int i = 0; i < MOST_ARGS && args[i]; i++)
         argv[3 + i] = args[i];
     struct spawn s = {.argv = (char *const *)argv, .session = true};
     x->helper = true;

@@ -26,25 +26,23 @@ static const struct {
 
 struct loading {
     struct jobs *j;
-    bool lock;            // of [jobs]
-    const char *timezone; // of [jobs]
-    struct zone *zone;
+    bool lock; // of [jobs]
 };
 
-static struct zone *zone_cached(struct jobs *j, const char *name, struct err *e) {
-    for (size_t i = 0; i < j->nzones; i++)
-        if (strcmp(zone_name(j->zones[i]), name) == 0)
-            return j->zones[i];
-    struct zone *z;
-    void *more = realloc(j->zones, (j->nzones + 1) * sizeof *j->zones);
-    if (!more) {
+static const struct zone *zone_cached(struct jobs *j, const char *name, struct err *e) {
+    for (struct zone_link *l = j->zones; l; l = l->next)
+        if (strcmp(zone_name(l->zone), name) == 0)
+            return l->zone;
+    struct zone_link *l = arena_alloc(&j->conf.arena, sizeof *l);
+    if (!l) {
         err_set(e, EX_OSERR, "out of memory");
         return NULL;
     }
-    j->zones = more;
-    if (zone_load(name, &z, e) < 0)
+    if (zone_load(name, &l->zone, e) < 0)
         return NULL;
-    return j->zones[j->nzones++] = z;
+    l->next = j->zones;
+    j->zones = l;
+    return l->zone;
 }
 
 static void take_needs(struct jobs *j, struct job *job, const struct conf_entry *x) {
@@ -64,12 +62,12 @@ static void take_needs(struct jobs *j, struct job *job, const struct conf_entry 
     free(list);
 }
 
-static void take_env(struct job *job, const struct conf_entry *x) {
-    struct job_env *more = realloc(job->env, (job->n_env + 1) * sizeof *more);
-    if (!more)
+static void take_env(struct jobs *j, struct job *job, const struct conf_entry *x) {
+    struct job_env *v = arena_alloc(&j->conf.arena, sizeof *v);
+    if (!v)
         return;
-    job->env = more;
-    job->env[job->n_env++] = (struct job_env){x->key + 4, x->value};
+    *v = (struct job_env){x->key + 4, x->value, job->env};
+    job->env = v;
 }
 
 static int64_t duration(const char *value) {
@@ -114,7 +112,7 @@ static void take_entry(struct jobs *j, struct job *job, const struct conf_entry 
     else if (strcmp(key, "needs") == 0)
         take_needs(j, job, x);
     else if (strncmp(key, "env.", 4) == 0)
-        take_env(job, x);
+        take_env(j, job, x);
     else if (strcmp(key, "lock") == 0) {
         bool no = false;
         job->lock = text_bool(value, &no, NULL) == 0 ? NULL : value;
@@ -132,8 +130,8 @@ static const struct conf_entry *entry(const struct jobs *j, const struct job *jo
 static void take_zone(struct loading *l, struct job *job) {
     struct err e;
     const struct conf_entry *x = conf_find(&l->j->conf, "job", job->name, "timezone");
-    job->zone = x ? zone_cached(l->j, x->value, &e) : l->zone;
-    if (!job->zone)
+    job->zone = x ? zone_cached(l->j, x->value, &e) : l->j->zone;
+    if (x && !job->zone)
         conf_problem(&l->j->conf, x, "%s", e.text);
 }
 
@@ -179,7 +177,7 @@ static void complete(struct loading *l, struct job *job) {
 
 static bool make_jobs(struct loading *l) {
     struct jobs *j = l->j;
-    j->v = calloc(j->conf.nsections + 1, sizeof *j->v);
+    j->v = arena_alloc(&j->conf.arena, (j->conf.nsections + 1) * sizeof *j->v);
     if (!j->v)
         return false;
     int64_t splay = conf_ms(&j->conf, "jobs", "", "splay", 0);
@@ -193,14 +191,15 @@ static bool make_jobs(struct loading *l) {
                              .phase_ms = next_phase(j->instance, splay),
                              .ping = conf_text(&j->conf, "jobs", "", "ping", NULL),
                              .on_failure = conf_text(&j->conf, "jobs", "", "on_failure", NULL)};
-    struct job *job = j->v;
+    struct job *job = NULL;
     for (size_t i = 0; i < j->conf.n; i++) {
         const struct conf_entry *x = &j->conf.entries[i];
         if (strcmp(x->section, "job") != 0 || !x->value)
             continue;
-        if (strcmp(job->name, x->name) != 0) // entries mostly come job by job
+        if (!job || strcmp(job->name, x->name) != 0) // entries mostly come job by job
             job = jobs_find(j, x->name);
-        take_entry(j, job, x);
+        if (job)
+            take_entry(j, job, x);
     }
     return true;
 }
@@ -228,7 +227,6 @@ static int64_t own_grace(const struct jobs *j) {
     return ms - margin;
 }
 
-// NULL: no configured zone is usable.
 static const char *default_zone(const struct jobs *j) {
     const char *name = conf_text(&j->conf, "jobs", "", "timezone", NULL);
     if (!name)
@@ -252,8 +250,8 @@ int jobs_load(struct jobs *j, const char *path, struct err *e) {
         j->isolate_command = conf_list(&j->conf, "civicrm", "", "isolate_command");
     struct loading l = {.j = j, .lock = conf_bool(&j->conf, "jobs", "", "lock", false)};
     struct err why;
-    l.zone = zone_cached(j, default_zone(j), &why);
-    if (!l.zone)
+    j->zone = zone_cached(j, default_zone(j), &why);
+    if (!j->zone)
         conf_problem(&j->conf, conf_find(&j->conf, "jobs", "", "timezone"), "%s", why.text);
     if (!j->path || !make_jobs(&l))
         return err_set(e, EX_OSERR, "out of memory");
@@ -276,12 +274,8 @@ int64_t job_next(const struct job *job, int64_t after_ms) {
 }
 
 void jobs_free(struct jobs *j) {
-    for (size_t i = 0; i < j->n; i++)
-        free(j->v[i].env);
-    free(j->v);
-    for (size_t i = 0; i < j->nzones; i++)
-        zone_free(j->zones[i]);
-    free(j->zones);
+    for (struct zone_link *l = j->zones; l; l = l->next)
+        zone_free(l->zone);
     conf_free(&j->conf);
 }
 

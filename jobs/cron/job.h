@@ -42,10 +42,10 @@ struct job {
     const char *user, *group;
     const struct user *account; // NULL: civinit-jobs' own
     const char *cwd, *env_file;
-    struct job_env {
+    const struct job_env {
         const char *name, *value;
+        const struct job_env *next;
     } * env;
-    size_t n_env;
     const char *ping, *on_failure; // NULL or "": none
 };
 
@@ -60,8 +60,11 @@ struct jobs {
     char *const *isolate_command;
     struct job *v; // in the order of the file
     size_t n;
-    struct zone **zones;
-    size_t nzones;
+    const struct zone *zone; // of [jobs]
+    struct zone_link {
+        struct zone *zone;
+        struct zone_link *next;
+    } * zones; // all that are loaded, once each
 };
 
 // Reads and checks the configuration at path into j (zero-initialised). -1: it cannot be read.

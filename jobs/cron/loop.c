@@ -384,9 +384,8 @@ static int block_signals(void) {
 
 static int prepare(struct loop *l, struct err *e) {
     size_t n = l->jobs->n;
-    autofree int64_t *ticks = calloc(n + 1, sizeof *ticks);
     l->slots = calloc(n + 1, sizeof *l->slots);
-    if (!ticks || !l->slots || !sched_init(&l->sched, n))
+    if (!l->slots || !sched_init(&l->sched, n))
         return err_set(e, EX_OSERR, "out of memory");
     if (state_load(&l->state, l->jobs, e) < 0)
         return -1;
@@ -399,8 +398,7 @@ static int prepare(struct loop *l, struct err *e) {
     int64_t now = clock_wall_ms();
     l->clock_offset_ms = now - clock_mono_ms();
     for (size_t i = 0; i < n; i++)
-        ticks[i] = l->state.records[i].tick_ms;
-    sched_start(&l->sched, l->jobs, now, ticks);
+        sched_start(&l->sched, &l->jobs->v[i], i, now, l->state.records[i].tick_ms);
     return 0;
 }
 

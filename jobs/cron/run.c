@@ -166,8 +166,8 @@ static int make_environment(const struct run *r, struct env *v, struct err *e) {
     }
     if (job->env_file && env_file(v, job->env_file, e) < 0)
         return -1;
-    for (size_t i = 0; i < job->n_env; i++)
-        env_set(v, job->env[i].name, job->env[i].value);
+    for (const struct job_env *x = job->env; x; x = x->next)
+        env_set(v, x->name, x->value);
     env_set(v, "CIVINIT_JOB", job->name);
     env_set(v, "CIVINIT_RUN", r->o.run);
     return v->failed ? err_set(e, EX_OSERR, "out of memory") : 0;

@@ -81,14 +81,11 @@ void sched_jumped(struct sched *s, const struct jobs *jobs, int64_t now_ms, int6
         sched_set(s, i, job_next(&jobs->v[i], now_ms));
 }
 
-void sched_start(struct sched *s, const struct jobs *jobs, int64_t now_ms,
-                 const int64_t *last_tick_ms) {
-    for (size_t i = 0; i < s->n; i++) {
-        const struct job *job = &jobs->v[i];
-        int64_t last = last_tick_ms[i];
-        bool missed = job->catch_up && last > 0 && last < now_ms && job_next(job, last) <= now_ms;
-        sched_set(s, i, missed ? now_ms : job_next(job, now_ms));
-    }
+void sched_start(struct sched *s, const struct job *job, size_t index, int64_t now_ms,
+                 int64_t last_tick_ms) {
+    bool missed = job->catch_up && last_tick_ms > 0 && last_tick_ms < now_ms &&
+                  job_next(job, last_tick_ms) <= now_ms;
+    sched_set(s, index, missed ? now_ms : job_next(job, now_ms));
 }
 
 void sched_free(struct sched *s) {

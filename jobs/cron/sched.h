@@ -41,10 +41,10 @@ enum sched_action sched_take(struct sched *s, const struct jobs *jobs, int64_t n
 // The clock was set by delta_ms. A jump of more than SCHED_JUMP_MS backwards makes all times anew.
 void sched_jumped(struct sched *s, const struct jobs *jobs, int64_t now_ms, int64_t delta_ms);
 
-// Fills in all times at the start. last_tick_ms: of each job, the last due time that was handled,
-// 0: none. A job with catch_up that missed a time since is due at once.
-void sched_start(struct sched *s, const struct jobs *jobs, int64_t now_ms,
-                 const int64_t *last_tick_ms);
+// Fills in a job's time at the start. last_tick_ms: the last due time that was handled, 0: none. A
+// job with catch_up that missed a time since is due at once.
+void sched_start(struct sched *s, const struct job *job, size_t index, int64_t now_ms,
+                 int64_t last_tick_ms);
 
 void sched_free(struct sched *s);
 

@@ -127,7 +127,7 @@ int command_next(const char *config, int argc, char **argv) {
     if (jobs_load_strict(&j, config, &e) < 0)
         rc = e.code;
     else if ((rc = unknown_names(&j, argv + optind)) == 0) {
-        const struct zone *z = j.zones[0]; // of [jobs]
+        const struct zone *z = j.zone;
         if (parse_time(from_text, z, clock_wall_ms(), &from, &e) < 0 ||
             parse_time(until_text, z, from, &until, &e) < 0)
             rc = e.code;
