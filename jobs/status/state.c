@@ -161,8 +161,8 @@ static void list_all(struct arena *a, struct state *s) {
         njobs += s->jobs[i].njobs;
         ncivicrm += s->jobs[i].ncivicrm;
     }
-    s->all_jobs = arena_alloc(a, sizeof *s->all_jobs * (njobs + 1));
-    s->all_civicrm = arena_alloc(a, sizeof *s->all_civicrm * (ncivicrm + 1));
+    s->all_jobs = arena_alloc(a, sizeof(void *) * (njobs + 1));
+    s->all_civicrm = arena_alloc(a, sizeof(void *) * (ncivicrm + 1));
     for (size_t i = 0; s->all_jobs && s->all_civicrm && i < s->njobs; i++) {
         for (size_t k = 0; k < s->jobs[i].njobs; k++)
             s->all_jobs[s->nall_jobs++] = &s->jobs[i].jobs[k];

@@ -424,6 +424,55 @@ def test_all_addresses_of_both_families(t):
         t.contains(c.makefile().read(), "200 OK")
 
 
+def under_civinit(t, services, config=""):
+    """A real civinit with these sections and statusd as one of its services; (its process, a Statusd to ask)."""
+    s = Statusd(t)
+    ini = t.write("role.ini", f"[container]\nrun_dir = {s.run_dir}\ninstance = demo\nmain = main\ngrace = 30s\n"
+                              f"[status]\nlisten = 127.0.0.1:0\nstate_dirs = {s.state_dir}\n{config}\n"
+                              f"[service statusd]\ncommand = {STATUSD} --config {t.path('role.ini')}\n{services}\n")
+    s.process = t.start(civitest.program("civinit"), ini, env={"CIVINIT_RUN_DIR": s.run_dir})
+    s.port = int(s.process.wait_text(r"listening on port (\d+)")[1])
+    return s
+
+
+def test_under_a_real_civinit(t):
+    gate = t.path("gate")
+    s = under_civinit(t, "[service main]\ncommand = sleep 1000\n"
+                         f"[service late]\ncommand = sleep 1000\nready = exec:test -e {gate}\nready_timeout = 150s\n")
+    civitest.wait_for("the main service", lambda: "[+] main ready" in s.get("/readyz?verbose")[1])
+    code, text, _ = s.get("/readyz?verbose")
+    t.equal(code, 503)
+    t.contains(text, "[-] late starting")
+    t.equal(s.get("/livez")[0], 200)
+    t.write("gate", "")
+    civitest.wait_for("the container to be ready", lambda: s.get("/readyz")[0] == 200)
+    text = s.metrics()
+    promtool_check(t, text)
+    for name in ("main", "late", "statusd"):
+        t.equal(value(t, text, f'civinit_service_state{{service="{name}",state="ready"}}'), 1)
+        t.equal(value(t, text, f'civinit_service_processes{{service="{name}"}}'), 1)
+    assert value(t, text, 'civinit_service_resident_memory_bytes{service="civinit"}') > 0
+    pids = {x["name"]: x["pid"] for x in json.loads(s.get("/status")[1])["services"]}
+    os.kill(pids["late"], signal.SIGKILL)
+    civitest.wait_for("the restart to be counted", lambda: value(t, s.metrics(), 'civinit_service_restarts_total{service="late"}') == 1)
+    t.match(s.metrics(), r'^civinit_service_last_exit_code\{service="late"\} 137$')
+    s.process.signal(signal.SIGTERM)
+    s.process.wait()
+
+
+def test_a_one_shot_container_leaves_its_figures(t):
+    left = t.path("left.prom")
+    t.write("backup.json", json.dumps(BACKUP))
+    go = t.path("go")
+    s = under_civinit(t, f"[service main]\ncommand = sh -c 'until test -e {go}; do sleep 0.05; done; "
+                         f"cp {t.path('backup.json')} {t.path('state')}/backup.json'\nrestart = never\n", f"textfile = {left}")
+    t.equal(s.get("/livez")[0], 200)
+    t.write("go", "")
+    t.equal(s.process.wait(), 0, s.process.text())
+    with open(left) as f:
+        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success"} 1')
+
+
 def api(port, path):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as r:
         return json.load(r)
