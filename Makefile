@@ -42,23 +42,27 @@ ALL_LDFLAGS = $(LDFLAGS.$(V)) $(LDFLAGS)
 # Statically linked is what the image gets; the sanitizers cannot be.
 STATIC := $(if $(filter san fuzz,$(V)),,-static)
 
-PROGRAMS := civinit civinit-log civinit-forward civinit-probe civinit-jobs civinit-jobs-helper \
+PROGRAMS := civinit civinit-log civinit-forward civinit-probe civinit-probe-login civinit-jobs civinit-jobs-helper \
             civinit-backup civinit-statusd
 # The folder of each program, and what it links beside libbase and libconf.
 DIR.civinit             := supervisor
 DIR.civinit-log         := jobs/log
 DIR.civinit-forward     := jobs/forward
 DIR.civinit-probe       := jobs/probe
+DIR.civinit-probe-login := jobs/login
 DIR.civinit-jobs        := jobs/cron
 DIR.civinit-jobs-helper := jobs/civicrm
 DIR.civinit-backup      := jobs/backup
 DIR.civinit-statusd     := jobs/status
 PKG.civinit-forward     := openssl
-PKG.civinit-probe       := mysqlclient libcurl
+PKG.civinit-probe-login := mysqlclient libcurl
+# Archives of others that a program also links.
+ALSO.civinit-probe-login := $(B)/libcivinit-probe.a
 PKG.civinit-jobs-helper := mysqlclient libcurl jansson
 PKG.civinit-backup      := libarchive libdeflate libisal libzstd zlib mysqlclient libcurl jansson libcrypto
 PKG.civinit-statusd     := libmicrohttpd jansson libcurl
 LIBS.civinit-probe      := -lresolv
+LIBS.civinit-probe-login := -lresolv
 STATIC.civinit          := $(STATIC)
 STATIC.civinit-jobs     := $(STATIC)
 STATIC.civinit-log      := $(STATIC)
@@ -96,7 +100,7 @@ $(B)/%.a:
 define program
 OBJ.$(1) := $(call objs,$(DIR.$(1)) $(if $(filter supervisor,$(DIR.$(1))),supervisor/core supervisor/run supervisor/cli supervisor/exec,))
 $(B)/lib$(1).a: $$(OBJ.$(1))
-LINK.$(1) = $(B)/lib$(1).a $(if $(filter jobs/%,$(DIR.$(1))),$(B)/libcommon.a) $(B)/libconf.a $(B)/libbase.a
+LINK.$(1) = $(B)/lib$(1).a $(ALSO.$(1)) $(if $(filter jobs/%,$(DIR.$(1))),$(B)/libcommon.a) $(B)/libconf.a $(B)/libbase.a
 $(B)/$(1): $(B)/obj/$(DIR.$(1))/main.o $$(LINK.$(1))
 	$$(CC) $$(ALL_CFLAGS) $(STATIC.$(1)) $$(GC) $$(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(LINK.$(1)) -Wl,--end-group \
 	  $$(call pkg_libs,$(PKG.$(1))) -linih -lpthread -lm $(LIBS.$(1))

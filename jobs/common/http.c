@@ -52,16 +52,6 @@ enum obstacle http_obstacle(int curl_code) {
     }
 }
 
-const char *http_origin(const char *url, char *buf, size_t size) {
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
-    size_t len = strcspn(host, "/?#");
-    const char *at = memrchr(host, '@', len);
-    const char *from = at ? at + 1 : host;
-    snprintf(buf, size, "%.*s%.*s", (int)(host - url), url, (int)(host + len - from), from);
-    return buf;
-}
-
 static size_t keep(char *data, size_t size, size_t n, void *arg) {
     struct sink *s = arg;
     size_t len = size * n, room = s->max - s->answer->body.len;

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "common/http.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,74 +24,6 @@ int probe_kind_of(const char *word) {
     return -1;
 }
 
-const char *probe_where(const struct probe *p, char *buf, size_t size) {
-    switch (p->kind) {
-    case PROBE_MYSQL:
-        return db_where(&p->db, buf, size);
-    case PROBE_HTTP:
-        return http_origin(p->target, buf, size);
-    case PROBE_SMTP:
-    case PROBE_IMAP:
-        return http_origin(p->mail.url, buf, size);
-    case PROBE_EXEC:
-        snprintf(buf, size, "%s", p->command[0]);
-        return buf;
-    default:
-        snprintf(buf, size, "%s", p->target);
-        return buf;
-    }
-}
-
-int try_mysql(const struct probe *p, enum obstacle *ret_why, struct err *e) {
-    autodb struct db *db = NULL;
-    autorows struct db_rows rows = {0};
-    if (db_open(&p->db, &db, ret_why, e) < 0)
-        return -1;
-    *ret_why = OBSTACLE_NOT_READY;
-    if (db_query(db, p->query, &rows, e) < 0)
-        return err_wrap(e, "%s: query", obstacle_word(*ret_why));
-    if (rows.n == 0)
-        return err_set(e, EX_UNAVAILABLE, "%s: the query gave no row", obstacle_word(*ret_why));
-    return 0;
-}
-
-int try_http(const struct probe *p, enum obstacle *ret_why, struct err *e) {
-    struct http_request q = {
-        .url = p->target, .ca = p->ca, .timeout_ms = p->timeout_ms, .max_bytes = 1};
-    autoanswer struct http_answer a = {0};
-    char origin[256];
-    if (http_do(&q, &a, ret_why, e) < 0)
-        return -1;
-    if (a.status >= p->status_min && a.status <= p->status_max)
-        return 0;
-    *ret_why = a.status == 401 || a.status == 403 ? OBSTACLE_DENIED : OBSTACLE_NOT_READY;
-    return err_set(e, *ret_why == OBSTACLE_DENIED ? EX_NOPERM : EX_UNAVAILABLE,
-                   "%s: status %ld from %s", obstacle_word(*ret_why), a.status,
-                   http_origin(p->target, origin, sizeof origin));
-}
-
-int probe_try(const struct probe *p, enum obstacle *ret_why, struct err *e) {
-    *ret_why = OBSTACLE_OTHER;
-    switch (p->kind) {
-    case PROBE_MYSQL:
-        return try_mysql(p, ret_why, e);
-    case PROBE_HTTP:
-        return try_http(p, ret_why, e);
-    case PROBE_TCP:
-        return try_tcp(p, ret_why, e);
-    case PROBE_UNIX:
-        return try_unix(p, ret_why, e);
-    case PROBE_SMTP:
-    case PROBE_IMAP:
-        return mail_login(&p->mail, ret_why, e);
-    case PROBE_DNS:
-        return try_dns(p, ret_why, e);
-    case PROBE_EXEC:
-        return try_exec(p, ret_why, e);
-    }
-    return -1;
-}
-
 // What the child of a try reports; smaller than PIPE_BUF, so that it arrives whole.
 struct report {
     int rc;
@@ -105,7 +36,8 @@ static _Noreturn void in_child(const struct probe *p, int fd, pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(EX_SOFTWARE);
-    r.rc = probe_try(p, &r.why, &r.e);
+    r.why = OBSTACLE_OTHER;
+    r.rc = p->try(p, &r.why, &r.e);
     // Not exit: nothing of the parent's may be flushed twice.
     _exit(file_write(fd, &r, sizeof r) < 0 ? EX_SOFTWARE : 0);
 }
@@ -133,11 +65,10 @@ static int await(const struct probe *p, pid_t pid, int fd, enum obstacle *ret_wh
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (n <= 0) {
-        char where[256], ms[32];
+        char ms[32];
         *ret_why = OBSTACLE_TIMEOUT;
         return err_set(e, EX_UNAVAILABLE, "%s: no answer from %s within %s",
-                       obstacle_word(*ret_why), probe_where(p, where, sizeof where),
-                       text_ms(p->timeout_ms, ms, sizeof ms));
+                       obstacle_word(*ret_why), p->where, text_ms(p->timeout_ms, ms, sizeof ms));
     }
     if (got != sizeof r)
         return no_report(status, ret_why, e);
@@ -160,8 +91,9 @@ static bool needs_no_child(const struct probe *p) {
 }
 
 int probe_ask(const struct probe *p, enum obstacle *ret_why, struct err *e) {
+    *ret_why = OBSTACLE_OTHER;
     if (needs_no_child(p))
-        return probe_try(p, ret_why, e);
+        return p->try(p, ret_why, e);
     int ends[2];
     pid_t parent = getpid();
     if (pipe2(ends, O_CLOEXEC) < 0)

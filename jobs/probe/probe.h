@@ -22,8 +22,16 @@ enum probe_kind {
     PROBE_EXEC,
 };
 
+struct probe;
+
+// Asks once, for at most timeout_ms. 0: yes. -1: e says why not, *ret_why of what kind. May block
+// for as long as libraries like: probe_ask keeps the time.
+typedef int probe_try(const struct probe *p, enum obstacle *ret_why, struct err *e);
+
 struct probe {
     enum probe_kind kind;
+    probe_try *try;
+    char where[256];          // the target for messages, without secrets
     const char *target;       // of all kinds but mysql and exec
     int64_t timeout_ms;       // of one try
     struct db_options db;     // mysql
@@ -37,15 +45,7 @@ struct probe {
 // The kind of a word ("mysql"), -1: none.
 int probe_kind_of(const char *word);
 
-// What the question is about ("unix:/run/x.sock", "127.0.0.1:3306"), for messages, without
-// secrets; into buf, returns buf.
-const char *probe_where(const struct probe *p, char *buf, size_t size);
-
-// Asks once, for at most timeout_ms. 0: yes. -1: e says why not, *ret_why of what kind.
-// Blocks for as long as the libraries like: probe_ask keeps the time.
-int probe_try(const struct probe *p, enum obstacle *ret_why, struct err *e);
-
-// As probe_try, but gone after timeout_ms whatever a library does: in a child process, unless the
+// p->try, but gone after timeout_ms whatever a library does: in a child process, unless the
 // kind of question needs none.
 int probe_ask(const struct probe *p, enum obstacle *ret_why, struct err *e);
 
@@ -75,12 +75,32 @@ bool net_is_local(const struct net_address *a);
 int net_connect(const struct net_address *a, int64_t timeout_ms, const char *where,
                 enum obstacle *ret_why, struct err *e);
 
-int try_tcp(const struct probe *p, enum obstacle *ret_why, struct err *e);
-int try_unix(const struct probe *p, enum obstacle *ret_why, struct err *e);
-int try_dns(const struct probe *p, enum obstacle *ret_why, struct err *e);
-int try_mysql(const struct probe *p, enum obstacle *ret_why, struct err *e);
-int try_http(const struct probe *p, enum obstacle *ret_why, struct err *e);
-// Keeps its own time: kills the command's process group.
-int try_exec(const struct probe *p, enum obstacle *ret_why, struct err *e);
+probe_try try_tcp, try_unix, try_dns;
+probe_try try_web;  // http:// without libcurl
+probe_try try_exec; // keeps its own time: kills the command's process group
+
+// Whether a status is among those that mean yes.
+int web_verdict(const struct probe *p, int status, enum obstacle *ret_why, struct err *e);
+
+// The words of the command line, before they are understood.
+struct line {
+    int64_t wait_ms, timeout_ms;
+    const char *config, *user, *password_file, *ca, *tls, *database, *query, *status;
+    bool verbose, help, version;
+    const char *kind;
+    char *target;
+    char **rest; // the words after KIND
+};
+
+// The kinds that need libraries: mysql, smtp, imap, https. Loading libmysqlclient and libcurl
+// costs ten times as much as all else, so they live in a program of their own, civinit-probe-login,
+// which civinit-probe becomes for them.
+struct probe_libraries {
+    // Fills p in from l; what p points to lives on.
+    int (*prepare)(struct probe *p, const struct line *l, struct err *e);
+};
+
+// The whole program; libraries NULL: becomes civinit-probe-login when they are needed.
+int probe_main(int argc, char **argv, const struct probe_libraries *libraries);
 
 #endif

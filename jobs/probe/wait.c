@@ -62,7 +62,7 @@ static void find_address(struct waiting *w) {
     }
     if (p->kind != PROBE_TCP && p->kind != PROBE_MYSQL)
         return;
-    probe_where(p, text, sizeof text);
+    snprintf(text, sizeof text, "%s", p->where);
     if (net_split(text, &host, &port) < 0)
         return;
     w->cheap = net_numeric(host, port, &w->address) == 0;
@@ -108,11 +108,9 @@ static int64_t pause_of(const struct waiting *w, int64_t elapsed) {
 // first one that succeeds is followed by the real question, so that a server sees at most one
 // connection that says nothing.
 static bool still_refused(struct waiting *w, struct err *e) {
-    char where[256];
     if (!w->cheap || w->why != OBSTACLE_REFUSED || w->p->kind != PROBE_MYSQL)
         return false;
-    probe_where(w->p, where, sizeof where);
-    return net_connect(&w->address, w->p->timeout_ms, where, &w->why, e) < 0;
+    return net_connect(&w->address, w->p->timeout_ms, w->p->where, &w->why, e) < 0;
 }
 
 // One try, cut to what is left of the wait. That the time of a cut one ran out says less than what
