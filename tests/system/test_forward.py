@@ -337,6 +337,30 @@ flush = 60s
     wait_for("civinit's last word", lambda: any(x[2] == "civinit" and "exited with 7" in x[5] for x in seen()))
 
 
+def test_the_shipped_drop_in(t):
+    authority = tls.Authority(t.path("authority"))
+    cert, private = authority.server("127.0.0.1")
+    s = server(t, cert=cert, private=private, key="open sesame")
+    role = t.write("role.ini", f"""[container]
+main = a
+run_dir = {t.path('run')}
+[service a]
+command = sh -c 'echo hello; until [ -e {t.path("arrived")} ]; do sleep 0.05; done'
+restart = never
+""")
+    os.mkdir(t.path("role.d"))
+    shutil.copy(os.path.join(ROOT, "config/central/forward.ini"), t.path("role.d"))
+    env = {"FORWARD_TO": f"127.0.0.1:{s.port}", "FORWARD_CA": authority.ca, "FORWARD_KEY_FILE": t.write("key", "open sesame\n"),
+           "INSTANCE": "demo", "LOG_FORMAT": None}
+    check = t.run(program("civinit"), "check", role, env=env)
+    t.equal(check.returncode, 0, check.stderr)
+    c = t.start(program("civinit"), role, env=env)
+    wait_for("hello", lambda: ("civicrm.demo", "hello") in [(x["tag"], x["record"]["message"]) for x in s.records()])
+    t.write("arrived", "")
+    t.equal(c.wait(100), 0)
+    t.contains(c.text(), '"service":"a","stream":"stdout"')
+
+
 def test_a_wrong_configuration_is_named(t):
     empty = t.write("empty", "\n")
     for text, message in [
