@@ -236,7 +236,7 @@ def main(names):
             signal.alarm(0)
             failed = True
             traceback.print_exc()
-            for p in t.processes:
+            for p in t.processes[-4:]:
                 with contextlib.suppress(OSError):
                     print(f"--- output of {p.command}:\n{p.text()[-4000:]}")
             why = str(e).splitlines()[0] if str(e) else type(e).__name__
