@@ -34,6 +34,8 @@ def normal_surroundings():
 def reachable(build):
     """The build folder, or a copy of its programs where every user can run them (also from /root)."""
     path = build
+    if not os.path.isdir(build):
+        return build  # nothing is built yet: a setup of make deps
     while path != "/":
         if not os.stat(path).st_mode & 0o001:
             break
