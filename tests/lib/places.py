@@ -15,6 +15,7 @@ import http.server
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ import tempfile
 import threading
 
 import civitest
+
+# Proxy and Cutter write to connections that break. Programs that tests start get the default back (subprocess).
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
