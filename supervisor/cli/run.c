@@ -96,6 +96,19 @@ static int fail(const struct err *e) {
     return e->code;
 }
 
+// Becomes the supervisor. The plan is the supervisor's from now on: a reload replaces it.
+static int supervise(struct plan *p, const struct plan_options *o) {
+    static struct sup s;
+    struct err e;
+    if (control_taken(p->run_dir)) {
+        err_set(&e, EX_TEMPFAIL, "another civinit runs with %s", p->run_dir);
+        return fail(&e);
+    }
+    if (getpid() != 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+    return sup_init(&s, p, o, &e) < 0 ? fail(&e) : sup_run(&s);
+}
+
 int cli_run(int argc, char **argv) {
     struct plan_options o = {.role = argv[0]};
     struct conf paths = {0};
@@ -112,18 +125,11 @@ int cli_run(int argc, char **argv) {
         return no_role(o.role, path);
     o.config = path;
     struct plan *p = calloc(1, sizeof *p);
-    static struct sup s;
     if (!p)
         return EX_OSERR;
-    if (load(p, &o, &e) < 0)
-        return fail(&e);
-    if (control_taken(p->run_dir)) {
-        err_set(&e, EX_TEMPFAIL, "another civinit runs with %s", p->run_dir);
-        return fail(&e);
-    }
-    if (getpid() != 1)
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
-    if (sup_init(&s, p, &o, &e) < 0)
-        return fail(&e);
-    return sup_run(&s);
+    if (load(p, &o, &e) == 0)
+        return supervise(p, &o);
+    plan_free(p);
+    free(p);
+    return fail(&e);
 }

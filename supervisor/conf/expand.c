@@ -37,8 +37,11 @@ static int part(struct filling f, const char *p, const char *end, char **ret, st
 }
 
 static int fill_file(struct filling f, const char *p, const char *end, struct err *e) {
-    autofree char *path = NULL, *text = NULL;
-    if (part(f, p, end, &path, e) < 0 || file_secret(path, &text, e) < 0)
+    autofree char *path = NULL;
+    if (part(f, p, end, &path, e) < 0)
+        return -1;
+    autofree char *text = NULL;
+    if (file_secret(path, &text, e) < 0)
         return -1;
     buf_str(f.out, text);
     *f.secret = true;

@@ -50,8 +50,8 @@ uint64_t planpart_hash(uint64_t hash, const char *text) {
     return hash;
 }
 
-// words, in the arena, with room for `more` at the end; NULL: out of memory.
-static char **words_of(struct arena *a, const char *text, size_t more, size_t *ret_n) {
+// The words of a text, in the arena; NULL: out of memory.
+static char **words_of(struct arena *a, const char *text, size_t *ret_n) {
     char **words = NULL;
     struct err e;
     if (text_words(text, &words, &e) < 0)
@@ -59,7 +59,7 @@ static char **words_of(struct arena *a, const char *text, size_t more, size_t *r
     size_t n = 0;
     while (words && words[n])
         n++;
-    char **list = arena_alloc(a, (n + more + 1) * sizeof *list);
+    char **list = arena_alloc(a, (n + 1) * sizeof *list);
     bool failed = !list;
     for (size_t i = 0; !failed && i < n; i++)
         failed = !(list[i] = arena_text(a, words[i]));
@@ -68,37 +68,46 @@ static char **words_of(struct arena *a, const char *text, size_t more, size_t *r
     return failed ? NULL : list;
 }
 
-// The command: a task with a lock is run by civinit-jobs, which holds the lock meanwhile; the main
-// service gets the words of the command line.
+// What stands before a task's command that runs in one pod at a time: civinit-jobs holds the lock.
+// The other pods wait, and their task then finds that there is nothing left to do.
+static size_t lock_words(struct planpart *w, const char *lock, char **argv) {
+    struct arena *a = &w->p->arena;
+    char path[4096];
+    size_t n = 0;
+    argv[n++] = arena_text(a, spawn_sibling("civinit-jobs", path, sizeof path));
+    argv[n++] = (char *)"--config";
+    argv[n++] = (char *)w->p->config;
+    argv[n++] = (char *)"lock";
+    argv[n++] = arena_text(a, lock);
+    argv[n++] = (char *)"--wait";
+    argv[n++] = arena_printf(a, "%lldms", (long long)ms_of(w, "timeout", TASK_TIMEOUT));
+    argv[n++] = (char *)"--";
+    return n;
+}
+
+// The command; the main service's gets the words of the command line.
 static int plan_command(struct planpart *w, struct plan_service *s) {
+    enum {
+        LOCK_WORDS = 8
+    };
     struct arena *a = &w->p->arena;
     const char *command = text_of(w, "command"), *lock = text_of(w, "lock");
-    size_t extra = 0, n;
+    size_t extra = 0, n, at = 0;
     while (s->main && w->o->words && w->o->words[extra])
         extra++;
     if (!command)
         planpart_problem(w, "command", "is missing");
-    enum {
-        BEFORE = 7
-    };
-    char **words = words_of(a, command ? command : "", extra, &n);
-    char **argv = arena_alloc(a, (BEFORE + n + extra + 1) * sizeof *argv);
-    char path[4096];
+    char **words = words_of(a, command ? command : "", &n);
+    char **argv = arena_alloc(a, (LOCK_WORDS + n + extra + 1) * sizeof *argv);
     if (!words || !argv)
         return -1;
     s->argv = argv;
-    if (lock) {
-        *argv++ = arena_text(a, spawn_sibling("civinit-jobs", path, sizeof path));
-        *argv++ = (char *)"lock";
-        *argv++ = (char *)"--config";
-        *argv++ = (char *)w->p->config;
-        *argv++ = arena_text(a, lock);
-        *argv++ = (char *)"--";
-    }
+    if (lock)
+        at = lock_words(w, lock, argv);
     for (size_t i = 0; i < n; i++)
-        *argv++ = words[i];
+        argv[at++] = words[i];
     for (size_t i = 0; i < extra; i++)
-        *argv++ = arena_text(a, w->o->words[i]);
+        argv[at++] = arena_text(a, w->o->words[i]);
     return 0;
 }
 
@@ -212,7 +221,7 @@ static int plan_check(struct planpart *w, const char *key, struct plan_check *k,
         k->fd = (int)fd;
     } else if (strncmp(text, "exec:", 5) == 0) {
         k->kind = CHECK_EXEC;
-        k->argv = words_of(&w->p->arena, text + 5, 0, &n);
+        k->argv = words_of(&w->p->arena, text + 5, &n);
         if (!k->argv)
             return -1;
         if (!n)
@@ -309,7 +318,8 @@ static int whole(struct planpart *w, const char *key, int64_t min, int64_t max, 
     return 0;
 }
 
-static void plan_rlimit(struct planpart *w, struct plan_service *s, const struct conf_entry *x) {
+// The resource of "nofile", or -1 and the nearest known name.
+static int resource_of(const char *name, const char **ret_near) {
     static const struct {
         const char *name;
         int resource;
@@ -320,39 +330,45 @@ static void plan_rlimit(struct planpart *w, struct plan_service *s, const struct
                   {"memlock", RLIMIT_MEMLOCK},   {"sigpending", RLIMIT_SIGPENDING},
                   {"msgqueue", RLIMIT_MSGQUEUE}, {"rtprio", RLIMIT_RTPRIO}};
     const char *names[sizeof limits / sizeof *limits + 1] = {0};
-    int resource = -1;
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
         names[i] = limits[i].name;
-        if (strcasecmp(limits[i].name, x->key + 7) == 0)
-            resource = limits[i].resource;
+        if (strcasecmp(limits[i].name, name) == 0)
+            return limits[i].resource;
     }
-    const char *near = text_nearest(x->key + 7, names);
-    if (resource < 0) {
+    *ret_near = text_nearest(name, names);
+    return -1;
+}
+
+static int limit_of(const char *text, rlim_t *ret) {
+    int64_t n = 0;
+    if (strcmp(text, "unlimited") == 0) {
+        *ret = RLIM_INFINITY;
+        return 0;
+    }
+    if (text_size(text, &n, NULL) < 0)
+        return -1;
+    *ret = (rlim_t)n;
+    return 0;
+}
+
+static void plan_rlimit(struct planpart *w, struct plan_service *s, const struct conf_entry *x) {
+    const char *near = NULL, *colon = strchr(x->value, ':');
+    struct spawn_rlimit r = {.resource = resource_of(x->key + strlen("rlimit."), &near)};
+    char soft[64];
+    snprintf(soft, sizeof soft, "%.*s", (int)strcspn(x->value, ":"), x->value);
+    if (r.resource < 0)
         conf_problem(w->c, x, near ? "unknown limit; did you mean rlimit.%s?" : "unknown limit",
                      near);
-        return;
-    }
-    char soft[64];
-    size_t n = strcspn(x->value, ":");
-    snprintf(soft, sizeof soft, "%.*s", (int)n, x->value);
-    const char *parts[] = {soft, x->value[n] ? x->value + n + 1 : soft};
-    rlim_t values[2];
-    for (int i = 0; i < 2; i++) {
-        int64_t v = 0;
-        struct err e;
-        bool none = strcmp(parts[i], "unlimited") == 0;
-        if (!none && text_size(parts[i], &v, &e) < 0) {
-            conf_problem(w->c, x,
-                         "\"%s\" is no limit: write a number, a size, unlimited, or two of them as "
-                         "SOFT:HARD",
-                         parts[i]);
-            return;
-        }
-        values[i] = none ? RLIM_INFINITY : (rlim_t)v;
-    }
-    if (values[0] > values[1])
+    else if (limit_of(soft, &r.limit.rlim_cur) < 0 ||
+             limit_of(colon ? colon + 1 : soft, &r.limit.rlim_max) < 0)
+        conf_problem(w->c, x,
+                     "\"%s\" is no limit: write a number, a size, unlimited, or two of them as "
+                     "SOFT:HARD",
+                     x->value);
+    else if (r.limit.rlim_cur > r.limit.rlim_max)
         conf_problem(w->c, x, "the soft limit is above the hard limit");
-    s->rlimits[s->nrlimits++] = (struct spawn_rlimit){resource, {values[0], values[1]}};
+    else
+        s->rlimits[s->nrlimits++] = r;
 }
 
 static int plan_limits(struct planpart *w, struct plan_service *s) {

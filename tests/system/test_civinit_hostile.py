@@ -69,7 +69,7 @@ while True:
 
 def test_a_flood_of_notifications(t):
     t.write("flood.py", FLOOD)
-    c = Container(t, "[container]\nmain = m\ngrace = 30s\n[service m]\ncommand = sleep 1000\n[service f]\ncommand = python3 {dir}/flood.py\nready = notify\n")
+    c = Container(t, "[container]\nmain = m\ngrace = 30s\n[service m]\ncommand = sleep 1000\n[service f]\ncommand = /usr/bin/python3 {dir}/flood.py\nready = notify\n")
     c.wait_state("f", "ready")
     for i in range(10):
         t.equal(c.ctl("live").returncode, 0, "live")
@@ -115,7 +115,7 @@ while True:
 main = m
 grace = 3s
 [service m]
-command = sh -c 'for i in 1 2 3; do setsid python3 {dir}/chain.py {dir}/up$i & done; exec sleep 1000'
+command = sh -c 'for i in 1 2 3; do setsid /usr/bin/python3 {dir}/chain.py {dir}/up$i & done; exec sleep 1000'
 ready = exec:test -e {dir}/up1 -a -e {dir}/up2 -a -e {dir}/up3
 """)
     c.wait_container("ready")
@@ -209,7 +209,7 @@ for i in range(3000):
 open(sys.argv[1], "w").close()
 time.sleep(1000)
 """)
-    c = Container(t, "[service m]\ncommand = python3 {dir}/spawn.py {dir}/up\nready = exec:test -e {dir}/up\n")
+    c = Container(t, "[service m]\ncommand = /usr/bin/python3 {dir}/spawn.py {dir}/up\nready = exec:test -e {dir}/up\n")
     c.wait_container("ready")
     main = c.service("m")["pid"]
     civitest.wait_for("one child to be left", lambda: len(pid1.children(c.pid)) == 1)
@@ -243,9 +243,15 @@ def test_a_stopped_service_is_killed(t):
     c.wait_container("ready")
     pids = pid1.children(c.pid)
     t.equal(len(pids), 2, "children")
+    inner = c.service("s")["pid"]
     for p in pids:
-        if b"1000" in open(f"/proc/{p}/cmdline", "rb").read() and p == max(pids):
+        if f"NSpid:\t{p}\t{inner}\n" in open(f"/proc/{p}/status").read():
             os.kill(p, signal.SIGSTOP)
+            # Until it is: of two signals that wait, SIGTERM would be taken first.
+            civitest.wait_for("it to be stopped", lambda: open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()[0] == "T")
+            break
+    else:
+        raise AssertionError(f"no process {inner} among {pids}")
     t.equal(c.stop(), 0, "exit code")
     t.match(c.log(), "service s: down: killed by signal 9")
 

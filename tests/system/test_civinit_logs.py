@@ -52,7 +52,7 @@ def test_lines_are_tagged_and_none_is_lost(t):
 main = m
 log = json
 [service m]
-command = python3 -c 'import os; [print("line", i) for i in range(20000)]; os.write(2, b"PHP Warning:  oops in x.php on line 1\\n"); os.write(1, b"last without newline")'
+command = /usr/bin/python3 -c 'import os; [print("line", i) for i in range(20000)]; os.write(2, b"PHP Warning:  oops in x.php on line 1\\n"); os.write(1, b"last without newline")'
 after = s
 [service s]
 command = sh -c 'echo hello $$$$; exec sleep 1000'

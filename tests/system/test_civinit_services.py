@@ -123,7 +123,7 @@ def test_ready_by_probe(t):
         raise civitest.Skip("civinit-probe is not built")
     c = Container(t, """
 [service m]
-command = python3 -c 'import os,socket,time; [time.sleep(0.01) for _ in iter(lambda: os.path.exists("{dir}/go"), True)]; s=socket.socket(socket.AF_UNIX); s.bind("{dir}/sock"); s.listen(5); time.sleep(1000)'
+command = /usr/bin/python3 -c 'import os,socket,time; [time.sleep(0.01) for _ in iter(lambda: os.path.exists("{dir}/go"), True)]; s=socket.socket(socket.AF_UNIX); s.bind("{dir}/sock"); s.listen(5); time.sleep(1000)'
 ready = unix:{dir}/sock
 """)
     c.wait_state("m", "starting")
@@ -148,7 +148,7 @@ def test_notify(t):
     say(t, "STOPPING=1")
     c.wait_state("m", "stopping")
     t.equal(c.ctl("ready").returncode, 1, "ready")
-    t.write("say", "exit")
+    say(t, "exit")
     t.equal(c.wait(), 0, "exit code")
     t.contains(c.log(), "service m: stopping: it says that it stops")
 
@@ -163,7 +163,7 @@ def test_notify_main_pid(t):
     assert first != second
     say(t, "STATUS=the child")
     civitest.wait_for("the status", lambda: c.service("d").get("status") == "the child")
-    t.write("say", "exit")
+    say(t, "exit")
     c.wait_state("d", "done")
     t.equal(c.stop(), 0, "exit code")
 
@@ -175,7 +175,7 @@ def test_notify_without_a_run_dir(t):
     c = Container(t, "[container]\nrun_dir = {dir}/file/none\n[service m]\ncommand = sh -c 'echo $NOTIFY_SOCKET; exec {dir}/sayer {dir}/say'\nready = notify\n",
                   env={"CIVINIT_RUN_DIR": None})
     c.wait_log(r"^@\S+$")
-    t.write("say", "READY=1")
+    say(t, "READY=1")
     c.wait_log("service m: ready")
     t.contains(c.log(), "warning: no status file:")
     t.equal(c.stop(), 0, "exit code")
@@ -240,31 +240,6 @@ def test_what_a_process_gets(t):
     t.write("env", "# c\nA=file\nexport B='b b'\n")
     t.write("secret", "s3cr3t\n", 0o600)
     os.chmod(t.dir, 0o777)
-    c = Container(t, """
-[container]
-main = m
-env.A = container
-env.D = container
-umask = 0027
-[service m]
-command = python3 {dir}/show.py {dir}/m.json
-user = www-data
-group = 4242
-cwd = /usr
-env.C = ${X:-default}
-env.S = ${file:{dir}/secret}
-env_file = {dir}/env
-rlimit.nofile = 123:456
-rlimit.core = 0
-nice = 5
-oom_score_adj = 77
-[service n]
-command = python3 {dir}/show.py {dir}/n.json
-user = 54321
-[service o]
-command = python3 {dir}/show.py {dir}/o.json
-user = irc
-""".replace("irc", "games"))
     t.write("show.py", """
 import json, os, resource, signal, sys, time
 mask = os.umask(0)
@@ -277,6 +252,31 @@ with open(sys.argv[1] + ".new", "w") as f:
     json.dump(s, f)
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 time.sleep(1000)
+""")
+    c = Container(t, """
+[container]
+main = m
+env.A = container
+env.D = container
+umask = 0027
+[service m]
+command = /usr/bin/python3 {dir}/show.py {dir}/m.json
+user = www-data
+group = 4242
+cwd = /usr
+env.C = ${X:-default}
+env.S = ${file:{dir}/secret}
+env_file = {dir}/env
+rlimit.nofile = 123:456
+rlimit.core = 0
+nice = 5
+oom_score_adj = 77
+[service n]
+command = /usr/bin/python3 {dir}/show.py {dir}/n.json
+user = 54321
+[service o]
+command = /usr/bin/python3 {dir}/show.py {dir}/o.json
+user = games
 """)
     got = {}
     for name in "mno":
@@ -330,7 +330,7 @@ main = m
 [service m]
 command = sleep 1000
 [service eater]
-command = python3 -c 'x = b"x" * 200000000; import time; time.sleep(1000)'
+command = /usr/bin/python3 -c 'x = b"x" * 200000000; import time; time.sleep(1000)'
 max_restarts = 1
 backoff = 1ms
 oom_score_adj = 500
