@@ -233,37 +233,42 @@ static int check_exist(struct dump *d, struct db *db, struct err *e) {
     return 0;
 }
 
+static bool is_structure_only(const struct dump *d, const char *full, const char *table) {
+    for (char **glob = d->o->structure_only; glob && *glob; glob++)
+        if (fnmatch(*glob, strchr(*glob, '.') ? full : table, 0) == 0)
+            return true;
+    return false;
+}
+
+static int find_structure_in(struct dump *d, struct db *db, const char *name, struct list *l,
+                             struct err *e) {
+    autorows struct db_rows rows = {0};
+    autofree char *q = db_quote(db, name);
+    if (!q)
+        return no_memory(e);
+    if (db_queryf(db, &rows, e,
+                  "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND "
+                  "TABLE_TYPE NOT LIKE '%%VIEW%%'",
+                  q) < 0)
+        return -1;
+    for (size_t i = 0; i < rows.n; i++) {
+        autofree char *full = NULL;
+        if (asprintf(&full, "%s.%s", name, rows.cells[i]) < 0)
+            return no_memory(e);
+        if (is_structure_only(d, full, rows.cells[i]))
+            list_add(l, "%s", full);
+    }
+    return 0;
+}
+
 // Which tables the globs of structure_only mean.
 static int find_structure(struct dump *d, struct db *db, struct err *e) {
-    struct list l = {0};
-    list_add(&l, "%s", "");
-    for (char **name = d->o->databases; *name; name++) {
-        autorows struct db_rows rows = {0};
-        autofree char *q = db_quote(db, *name);
-        if (!q)
-            return no_memory(e);
-        if (db_queryf(
-                db, &rows, e,
-                "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND "
-                "TABLE_TYPE NOT LIKE '%%VIEW%%'",
-                q) < 0)
-            return -1;
-        for (size_t i = 0; i < rows.n; i++) {
-            autofree char *full = NULL;
-            const char *table = rows.cells[i];
-            if (asprintf(&full, "%s.%s", *name, table) < 0)
-                return no_memory(e);
-            for (char **glob = d->o->structure_only; glob && *glob; glob++)
-                if (fnmatch(*glob, strchr(*glob, '.') ? full : table, 0) == 0) {
-                    list_add(&l, "%s", full);
-                    break;
-                }
-        }
-    }
-    free(l.words[0]);
-    memmove(l.words, l.words + 1, l.n * sizeof *l.words);
+    struct list l = {.words = calloc(1, sizeof *l.words)};
+    int rc = l.words ? 0 : no_memory(e);
+    for (char **name = d->o->databases; rc == 0 && *name; name++)
+        rc = find_structure_in(d, db, *name, &l, e);
     d->structure = l.words;
-    return l.failed ? no_memory(e) : 0;
+    return rc == 0 && l.failed ? no_memory(e) : rc;
 }
 
 static int ask_server(struct dump *d, struct err *e) {

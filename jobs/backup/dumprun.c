@@ -83,7 +83,7 @@ static int start(struct child *c, char *const *argv, int option, struct err *e) 
 
 int dump_ask(const char *program, const char *const *args, char **ret, struct err *e) {
     char *argv[8] = {(char *)(uintptr_t)program};
-    for (int i = 0; args[i] && i < 6; i++)
+    for (int i = 0; i < 6 && args[i]; i++)
         argv[i + 1] = (char *)(uintptr_t)args[i];
     struct child c = {0};
     if (start(&c, argv, -1, e) < 0)

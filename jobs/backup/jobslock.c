@@ -70,7 +70,7 @@ static int start(struct jobslock *l, const struct options *o, int *ret_out, stru
 }
 
 int jobslock_take(struct jobslock *l, const struct options *o, struct err *e) {
-    char line[512];
+    char line[512] = "";
     if (!o->config)
         return err_set(e, EX_CONFIG, "[backup] lock needs a configuration file");
     autoclose int out = -1;

@@ -128,7 +128,7 @@ int manifest_parse(char *text, size_t len, json_t **ret_head,
                    int (*each)(void *arg, const struct manifest_entry *x, json_t *object,
                                struct err *e),
                    void *arg, struct err *e) {
-    char *list = strstr(text, ENTRIES_LINE "\n"), *line = list, *next;
+    char *list = strstr(text, ENTRIES_LINE "\n"), *line, *next;
     if (strlen(text) != len || !list)
         return err_set(e, EX_DATAERR, "%s: is not a manifest", MANIFEST_NAME);
     for (line = list + strlen(ENTRIES_LINE "\n"); *line != ']'; line = next) {

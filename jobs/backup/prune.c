@@ -142,8 +142,7 @@ static int *rule_of(struct keep_rules *k, int c) {
            : c == 'd' ? &k->daily
            : c == 'w' ? &k->weekly
            : c == 'm' ? &k->monthly
-           : c == 'y' ? &k->yearly
-                      : NULL;
+                      : &k->yearly;
 }
 
 static void say(const char *name, const char *why) {

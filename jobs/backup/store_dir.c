@@ -268,6 +268,6 @@ int store_dir_open(const struct options *o, const char *destination, struct stor
     d->path = path;
     d->dir = d->lock = d->out = d->in = -1;
     d->store = (struct store){&ops, path, true, true};
-    *ret = &d->store;
+    *ret = (struct store *)d;
     return 0;
 }

@@ -106,6 +106,6 @@ int store_pipe_open(const struct options *o, const char *destination, struct sto
     if (!p)
         return err_set(e, EX_OSERR, "out of memory");
     p->store = (struct store){&ops, "-", false, false};
-    *ret = &p->store;
+    *ret = (struct store *)p;
     return 0;
 }
