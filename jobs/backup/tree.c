@@ -89,6 +89,12 @@ static int no_memory(struct err *e) {
     return err_set(e, EX_OSERR, "out of memory");
 }
 
+// By errno.
+static int unreadable(const struct tree *w, struct err *e) {
+    return err_errno(e, errno == EACCES || errno == EPERM ? EX_NOPERM : EX_NOINPUT, "%s",
+                     path_of(w));
+}
+
 static struct link *find_link(struct tree *w, const struct stat *st) {
     struct link *l = w->links[st->st_ino % LINKS_BUCKETS];
     while (l && (l->dev != st->st_dev || l->ino != st->st_ino))
@@ -208,7 +214,7 @@ static int add_symlink(struct tree *w, int dir, const char *name, const struct s
     ssize_t n = readlinkat(dir, name, target, sizeof target - 1);
     if (n < 0)
         return errno == ENOENT || errno == EINVAL ? vanished(w)
-                                                  : err_errno(e, EX_NOINPUT, "%s", path_of(w));
+                                                  : unreadable(w, e);
     target[n] = 0;
     struct tar_item x = {.path = path_of(w), .fd = -1, .st = st, .symlink = target};
     struct manifest_entry m = {.path = x.path, .type = "symlink", .link = target};
@@ -238,7 +244,7 @@ static int add_folder(struct tree *w, int fd, const struct stat *st, struct err 
 static int add_entry(struct tree *w, int dir, const char *name, struct err *e) {
     struct stat seen, st;
     if (fstatat(dir, name, &seen, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? vanished(w) : err_errno(e, EX_NOINPUT, "%s", path_of(w));
+        return errno == ENOENT ? vanished(w) : unreadable(w, e);
     if (S_ISLNK(seen.st_mode))
         return add_symlink(w, dir, name, &seen, e);
     if (!S_ISREG(seen.st_mode) && !S_ISDIR(seen.st_mode)) {
@@ -253,7 +259,7 @@ static int add_entry(struct tree *w, int dir, const char *name, struct err *e) {
     if (rc > 0)
         return vanished(w);
     if (rc < 0)
-        return err_errno(e, EX_NOINPUT, "%s", path_of(w));
+        return unreadable(w, e);
     return S_ISDIR(st.st_mode) ? add_folder(w, fd, &st, e) : add_file(w, fd, &st, e);
 }
 
@@ -261,7 +267,7 @@ static int add_children(struct tree *w, int fd, struct err *e) {
     int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = own < 0 ? NULL : fdopendir(own);
     if (!list) {
-        err_errno(e, EX_NOINPUT, "%s", path_of(w));
+        unreadable(w, e);
         if (own >= 0)
             close(own);
         return -1;

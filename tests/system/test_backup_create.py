@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """civinit-backup create: a dump and a tree go in, and come out again by tar and the database's client."""
+import contextlib
+import http.server
 import json
 import os
+import pty
 import socket
 import stat
 import subprocess
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import backupdata
@@ -282,6 +286,72 @@ def test_state_and_hooks(t):
     t.contains(bad["last"]["reason"], "/no/such/folder")
     with open(t.path("told")) as f:
         t.equal(json.load(f)["exit"], 66)
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.heard.append((self.command, self.path, self.rfile.read(int(self.headers.get("Content-Length", 0)))))
+        self.send_response(200)
+        self.end_headers()
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_pings_and_failure_hook_over_http(t):
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    web.heard = []
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    t.defer(web.server_close)
+    t.defer(web.shutdown)
+    at = f"http://127.0.0.1:{web.server_port}"
+    tree = backupdata.tree(t.path("tree"), noise=1000)
+    config = backupdata.config(t, files=[tree], ping=f"{at}/ping/uuid", on_failure=f"{at}/failed")
+    create(t, config)
+    t.equal([x[:2] for x in web.heard], [("GET", "/ping/uuid/start"), ("GET", "/ping/uuid")])
+    web.heard.clear()
+    create(t, config, "--files", "/no/such/folder", want=66)
+    t.equal([x[:2] for x in web.heard], [("GET", "/ping/uuid/start"), ("GET", "/ping/uuid/fail"), ("POST", "/failed")])
+    told = json.loads(web.heard[2][2])
+    t.equal((told["instance"], told["outcome"], told["exit"]), ("paroisse", "failure", 66))
+    web.shutdown()
+    web.server_close()
+    t.contains(create(t, config).stderr, "warning: ping: ")  # nobody listens: a warning only
+
+
+def test_the_jobs_lock_is_taken(t):
+    helper = civitest.program("civinit-jobs-helper")
+    if not os.path.exists(helper):
+        raise civitest.Skip("no civinit-jobs-helper")
+    s = server()
+    config = backupdata.config(t, s, databases=["drupal"], lock="jobs")
+    create(t, config)
+    holder = t.start(helper, "lock", "--config", config, "--name", "jobs", stdin=subprocess.PIPE)
+    holder.wait_text("^held")
+    done = create(t, config, want=75)
+    t.contains(done.stderr, "the jobs' lock jobs is held")
+    t.equal(len(archives(t)), 1)
+    holder.popen.stdin.close()
+    t.equal(holder.wait(), 0)
+    create(t, config)
+
+
+def test_progress_on_a_terminal(t):
+    tree = backupdata.tree(t.path("tree"), noise=2_000_000)
+    config = backupdata.config(t, files=[tree])
+    for quiet in (False, True):
+        ours, theirs = pty.openpty()
+        p = subprocess.Popen([BACKUP, "create", "--config", config] + ["--quiet"] * quiet, stderr=theirs, stdin=subprocess.DEVNULL)
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        os.close(ours)
+        t.equal(p.wait(60), 0, seen)
+        t.equal(b"files    [" in seen, not quiet, seen)
+        t.contains(seen.decode().split("\r")[-2], "entries in")
 
 
 def test_wrong_command_lines(t):

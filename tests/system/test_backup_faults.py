@@ -414,7 +414,7 @@ def test_unreadable_file_fails(t):
     config = backupdata.config(t, files=[tree])
     os.chmod(t.path("archives"), 0o777)
     p = t.start(BACKUP, "create", "--config", config, user=65534)
-    t.equal(p.wait(), 66)
+    t.equal(p.wait(), 77)
     t.match(p.text(), r"files/tree/secret: Permission denied")
     t.equal(archives(t), [])
 
