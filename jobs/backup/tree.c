@@ -213,8 +213,7 @@ static int add_symlink(struct tree *w, int dir, const char *name, const struct s
     char target[4097];
     ssize_t n = readlinkat(dir, name, target, sizeof target - 1);
     if (n < 0)
-        return errno == ENOENT || errno == EINVAL ? vanished(w)
-                                                  : unreadable(w, e);
+        return errno == ENOENT || errno == EINVAL ? vanished(w) : unreadable(w, e);
     target[n] = 0;
     struct tar_item x = {.path = path_of(w), .fd = -1, .st = st, .symlink = target};
     struct manifest_entry m = {.path = x.path, .type = "symlink", .link = target};
