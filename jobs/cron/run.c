@@ -344,6 +344,7 @@ void run_job(struct run *r) {
     if (watcher_init(&r->w, tag, &e) < 0)
         run_result(r, RESULT_FAILURE, e.code, "%s", e.text);
     else {
+        r->w.grace_ms = r->jobs->grace_ms;
         run_hook_start(r);
         int64_t backoff = r->job->backoff_ms;
         attempt(r);

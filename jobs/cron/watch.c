@@ -181,8 +181,15 @@ void watcher_step(struct watcher *w, int64_t until_ms) {
 }
 
 bool watch_wait(struct watch *x, int64_t timeout_ms) {
-    int64_t until = clock_mono_ms() + timeout_ms;
+    enum {
+        LEAST_MS = 1000
+    };
+    const struct watcher *w = x->watcher;
+    int64_t begun = clock_mono_ms(), until = begun + timeout_ms;
     while (!x->exited || !watch_quiet(x)) {
+        int64_t grace = w->drained_at_ms + w->grace_ms;
+        if (w->drain && w->grace_ms && grace < until)
+            until = grace > begun + LEAST_MS ? grace : begun + LEAST_MS;
         if (clock_mono_ms() >= until) {
             if (!x->exited)
                 kill(-x->pid, SIGKILL);

@@ -51,6 +51,7 @@ struct watcher {
     bool kill;              // SIGUSR2: end now
     bool lost;              // SIGUSR1: the instance's lock is lost
     int64_t drained_at_ms;  // when drain came (monotonic)
+    int64_t grace_ms;       // from then on, until everything has to end; 0: no limit
     int64_t rss_kb, cpu_ms; // of what was reaped that is not a helper
 };
 
@@ -63,7 +64,8 @@ int watch_start(struct watcher *w, struct watch *x, struct spawn *s, int in_fd, 
 // Waits until something happens or until_ms (monotonic; INT64_MAX: no end), and handles it.
 void watcher_step(struct watcher *w, int64_t until_ms);
 
-// Waits until it has ended and its output too. False: not within timeout_ms; its group is killed.
+// Waits until it has ended and its output too. False: not within timeout_ms, or what is left of the
+// grace period (at least one second); its group is killed.
 bool watch_wait(struct watch *x, int64_t timeout_ms);
 
 // Both outputs are at their end.

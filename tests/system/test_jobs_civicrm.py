@@ -246,6 +246,19 @@ def test_drain_kills_at_the_deadline_and_puts_mail_back(t):
     t.equal(names[-3:], ["hold-mail", "release-mail", "verdict"])
 
 
+def test_a_database_that_hangs_does_not_outlast_the_grace_period(t):
+    rig = Rig(t)
+    rig.answer("hold-mail", "exec sleep 1000")
+    rig.answer("verdict", "exec sleep 1000")
+    p = rig.start(f"[job civi]\nschedule = @start\ncwd = {t.dir}\n{CIVICRM}shell = touch begun; exec sleep 1000",
+                  container="grace = 3s")
+    wait_for("the run", lambda: os.path.exists(t.path("begun")))
+    p.signal(signal.SIGTERM)
+    t.equal(p.wait(), 0)
+    t.equal(rig.job("civi")["last"]["outcome"], "crashed")
+    t.contains(p.text(), "mailings cannot be paused")
+
+
 def test_a_timeout_of_a_civicrm_run_pauses_mail_first(t):
     rig = Rig(t)
     rig.answer("hold-mail", f"touch {t.path('paused')}")
