@@ -16,6 +16,8 @@ import tempfile
 import textwrap
 import time
 
+import civitest
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STATE = os.environ.get("CIVINIT_PODMAN_STATE", "/var/cache/civinit-tests/podman")
 SPECS = os.path.join(ROOT, "config/kubernetes")
@@ -69,6 +71,24 @@ def build(*targets, say=lambda text: None):
                     raise Failed(f"image {target} does not build:\n{p.stderr[-6000:]}")
                 time.sleep(3)
             say(f"image {target}: {time.monotonic() - began:.0f} s")
+
+
+def main(names, *targets):
+    """Builds the images that a test file needs, outside of its tests' time limits, then runs them."""
+    why = unusable()
+    if not why:
+        build(*targets, say=lambda text: print(text, flush=True))
+    for name, function in names.items():
+        if name.startswith("test_"):
+            function.limit = 600
+    civitest.main(names)
+
+
+def need():
+    """Skips the test where there is no podman."""
+    why = unusable()
+    if why:
+        raise civitest.Skip(why)
 
 
 def wait_for(what, condition, seconds=BEFORE, every=0.2):
@@ -223,7 +243,7 @@ class Instance:
             bind("/etc/secrets/database/password", password or self.secret("password"))
         if drop_in:
             bind(f"/etc/civinit/{target}.d/50-test.ini", drop_in)
-        values = dict(re.findall(r"^  ([A-Z_]+): \"?([^\"\n]*)\"?$", self.settings, re.M), LOG_FORMAT="text", **dict(settings))
+        values = {**dict(re.findall(r"^  ([A-Z_]+): \"?([^\"\n]*)\"?$", self.settings, re.M)), "LOG_FORMAT": "text", **dict(settings)}
         podman("run", "--detach", "--name", name, "--network", self.name, "--user", user, "--read-only",
                "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges",
                *[o for d in ("/run", "/tmp", "/var/lib/civinit") for o in ("--tmpfs", f"{d}:rw,mode=1777")],

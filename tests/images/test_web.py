@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+"""The web role in pods: the specs of config/kubernetes, MySQL 9.7, Apache, PHP, mysqlrouter."""
+import glob
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import pods
+
+PAGES = {
+    # A row from the database, who asked for it, and how the way to the server was encrypted.
+    "index.php": """<?php
+mysqli_report(MYSQLI_REPORT_OFF);
+$db = @new mysqli('localhost', getenv('DATABASE_USER'), trim(file_get_contents('/etc/secrets/database/password')), 'civicrm');
+if ($db->connect_errno) { http_response_code(503); exit("$db->connect_errno $db->connect_error"); }
+$row = $db->query('SELECT words FROM greeting')->fetch_row()[0];
+$tls = $db->query("SHOW STATUS LIKE 'Ssl_version'")->fetch_row()[1];
+echo "$row, ", $db->query('SELECT CURRENT_USER()')->fetch_row()[0], ", $tls";
+""",
+    # Says that it has begun, then waits until it may end.
+    "block.php": """<?php
+set_time_limit(0);
+$group = basename($_GET['group']);
+touch(__DIR__ . "/state/$group." . basename($_GET['n']));
+while (!file_exists(__DIR__ . "/state/$group.go")) { usleep(10000); clearstatcache(); }
+echo 'finished';
+""",
+    # Holds 16 MiB for a moment.
+    "memory.php": "<?php $x = str_repeat('x', 16 << 20); usleep(20000); echo strlen($x);",
+    "static.txt": "static\n",
+    "state/.keep": "",
+}
+ROW = "hello from the database, civicrm@%, TLSv1.3"
+shared = {}
+
+
+def get(address, path, seconds=120, port=8080):
+    """(status, body) of a GET; (0, reason) when there was no answer."""
+    c = http.client.HTTPConnection(address, port, timeout=seconds)
+    try:
+        c.request("GET", path)
+        r = c.getresponse()
+        return r.status, r.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as e:
+        return 0, repr(e)
+    finally:
+        c.close()
+
+
+def table(instance, db):
+    instance.sql(db, "CREATE TABLE IF NOT EXISTS civicrm.greeting (words TEXT); DELETE FROM civicrm.greeting; "
+                     "INSERT INTO civicrm.greeting VALUES ('hello from the database')")
+
+
+def state_folder(instance):
+    path = os.path.join(instance.volume("site"), "state")
+    os.makedirs(path, exist_ok=True)
+    os.chmod(path, 0o1777)
+    return path
+
+
+def the_instance():
+    """The instance that most tests share: database and web pod, started with the database absent."""
+    if "instance" not in shared:
+        pods.need()
+        shared["instance"] = i = pods.Instance()
+        i.site(PAGES)
+        state_folder(i)
+        shared["web"] = i.play("web.yaml", settings=[("DRAIN", "0s"), ("WORKERS", "3")])
+    return shared["instance"]
+
+
+def the_database():
+    i = the_instance()
+    if "db" not in shared:
+        shared["db"] = i.mysql()
+        table(i, shared["db"])
+    return shared["db"]
+
+
+def the_web():
+    """The web container, ready, and its address."""
+    i = the_instance()
+    the_database()
+    web = shared["web"]
+    wait_ready(web)
+    return web, i.address(web)
+
+
+def wait_ready(web):
+    try:
+        pods.wait_for(f"{web.name} to be ready", lambda: web.exec("civinit", "ready").returncode == 0)
+    except pods.Late as e:
+        raise pods.Late(f"{e}\n{web.exec('civinit', 'status').stdout}\n{web.logs()[-4000:]}") from None
+
+
+def wait_page(address):
+    last = [None]
+
+    def look():
+        last[0] = get(address, "/index.php")
+        return last[0] == (200, ROW)
+    try:
+        pods.wait_for("the page", look)
+    except pods.Late as e:
+        raise pods.Late(f"{e}; last: {last[0]}") from None
+
+
+def status(web):
+    """civinit status --json of a container."""
+    return json.loads(web.exec("civinit", "status", "--json", check=True).stdout)
+
+
+def service(web, name):
+    return next(s for s in status(web)["services"] if s["name"] == name)
+
+
+def shared_end():
+    if "instance" in shared:
+        shared["instance"].close()
+
+
+class Blocked:
+    """Requests to block.php that have begun and wait."""
+
+    def __init__(self, instance, address, group, count, running=None):
+        self.state = state_folder(instance)
+        self.group = group
+        self.answers = [None] * count
+        self.threads = [threading.Thread(target=self.ask, args=(address, n), daemon=True) for n in range(count)]
+        for thread in self.threads:
+            thread.start()
+        pods.wait_for("PHP to work on the requests",
+                      lambda: len(glob.glob(f"{self.state}/{group}.[0-9]*")) >= (running or count))
+
+    def ask(self, address, n):
+        self.answers[n] = get(address, f"/block.php?group={self.group}&n={n}", seconds=300)
+
+    def finish(self):
+        with open(f"{self.state}/{self.group}.go", "w"):
+            pass
+        for thread in self.threads:
+            thread.join(300)
+        return self.answers
+
+
+def test_waits_for_the_database(t):
+    """The web pod comes up while there is no database, and is ready when there is one."""
+    the_instance()
+    web = shared["web"]
+    pods.wait_for("civinit to answer", lambda: web.exec("civinit", "live").returncode == 0)
+    pods.wait_for("mysqlrouter to be there", lambda: service(web, "mysqlrouter")["state"] == "ready")
+    t.equal(web.exec("civinit", "ready").returncode, 1, "civinit ready without a database")
+    t.equal(service(web, "apache")["state"], "down", "Apache without a database")
+    _, address = the_web()
+    t.equal(get(address, "/index.php"), (200, ROW))
+
+
+def test_tls_or_nothing(t):
+    """The database takes no connection without TLS, and mysqlrouter verifies its certificate."""
+    the_web()
+    i = the_instance()
+    db = the_database()
+    i.sql(db, "CREATE USER plain@'%' IDENTIFIED BY 'plain'")
+    login = ["mysql", "--host=127.0.0.1", "--user=plain", "--password=plain", "--get-server-public-key", "--execute", "SELECT 1"]
+    t.equal(db.exec(*login).returncode, 0, "with TLS")
+    p = db.exec(*login, "--ssl-mode=DISABLED")
+    t.equal(p.returncode, 1, "without TLS")
+    t.match(p.stderr, r"ERROR (3159|1045)")
+    config = shared["web"].exec("cat", "/etc/mysqlrouter/mysqlrouter.conf").stdout
+    t.match(config, r"^server_ssl_mode = REQUIRED$")
+
+
+def test_lines_are_tagged(t):
+    """LOG_FORMAT=json: every line of the container is a record that names its service."""
+    web, address = the_web()
+    get(address, "/static.txt")
+    pods.wait_for("Apache's line", lambda: "/static.txt" in web.logs())
+    records = [json.loads(line) for line in web.logs().splitlines()]
+    t.equal({"civinit", "apache", "mysqlrouter", "php"} - {r["service"] for r in records}, set())
+    assert any(r["service"] == "apache" and "GET /static.txt" in r["message"] for r in records)
+    t.lacks(web.logs(), the_instance().secret("password"))
+
+
+def kill(web, name):
+    """SIGKILL for a service's own process."""
+    pid = service(web, name)["pid"]
+    web.exec("sh", "-c", f"kill -9 {pid}", check=True)
+
+
+def test_mysqlrouter_killed(t):
+    web, address = the_web()
+    before = service(web, "mysqlrouter")["restarts"]
+    kill(web, "mysqlrouter")
+    pods.wait_for("mysqlrouter to be ready again", lambda: service(web, "mysqlrouter")["restarts"] > before
+                  and service(web, "mysqlrouter")["state"] == "ready")
+    wait_page(address)
+    t.equal(service(web, "apache")["restarts"], 0, "Apache's restarts")
+
+
+def test_php_killed(t):
+    web, address = the_web()
+    before = service(web, "php")["restarts"]
+    kill(web, "php")
+    pods.wait_for("PHP-FPM to be ready again", lambda: service(web, "php")["restarts"] > before
+                  and service(web, "php")["state"] == "ready")
+    wait_page(address)
+
+
+def test_database_killed(t):
+    """The database pod dies and comes back: the page fails meanwhile, the web pod goes on."""
+    web, address = the_web()
+    db = the_database()
+    pods.podman("pod", "kill", "--signal", "KILL", db.inspect(".Pod"))
+    pods.wait_for("the page to say that there is no database", lambda: get(address, "/index.php")[0] == 503
+                  or db.running())
+    pods.podman("pod", "start", db.inspect(".Pod"), check=False)
+    the_instance().wait_mysql(db)
+    wait_page(address)
+    t.equal(service(web, "apache")["restarts"], 0, "Apache's restarts")
+
+
+def test_static_while_php_is_busy(t):
+    """Three PHP workers, five requests to PHP: a static file does not wait."""
+    web, address = the_web()
+    blocked = Blocked(the_instance(), address, "busy", 5, running=3)
+    for _ in range(20):
+        t.equal(get(address, "/static.txt"), (200, "static\n"))
+    t.equal(web.exec("civinit", "ready").returncode, 0, "civinit ready while PHP is busy")
+    t.equal(len(glob.glob(f"{blocked.state}/busy.[0-9]*")), 3, "requests in PHP")
+    t.equal(blocked.finish(), [(200, "finished")] * 5)
+
+
+def test_apache_killed(t):
+    web, address = the_web()
+    kill(web, "apache")
+    wait_page(the_instance().address(web))
+    wait_ready(web)
+
+
+def test_stop_finishes_requests(t):
+    """podman stop: requests in progress are answered, and the container ends with 0."""
+    web, address = the_web()
+    i = the_instance()
+    blocked = Blocked(i, address, "stop", 2)
+    pod = web.inspect(".Pod")
+    stop = t.start(os.path.join(pods.ROOT, "tests/images/podman"), "pod", "stop", "--time", "100", pod)
+    web.wait_log("apache.*stopping|stopping.*apache")
+    t.equal([x.is_alive() for x in blocked.threads], [True, True], "requests still in progress")
+    t.equal(blocked.finish(), [(200, "finished")] * 2)
+    t.equal(web.wait_end(), 0, "exit code")
+    stop.wait(120)
+    shared.pop("web")
+    shared["web"] = i.play("web.yaml", settings=[("DRAIN", "0s"), ("WORKERS", "3")])
+    t.equal(get(the_web()[1], "/index.php"), (200, ROW))
+
+
+def refused(t, code, *messages, **wrong):
+    """A web container in which something is wrong: it ends with this code and says these words."""
+    the_web()
+    i = the_instance()
+    settings = [("DATABASE_TIMEOUT", "2s"), *wrong.pop("settings", [])]
+    web = i.run("web", settings=settings, **wrong)
+    code_seen = web.wait_end()
+    text = web.logs()
+    t.equal(code_seen, code, f"exit code; {text[-3000:]}")
+    for message in messages:
+        t.match(text, message)
+    t.lacks(text, i.secret("password"))
+    return text
+
+
+def test_wrong_password(t):
+    text = refused(t, 77, r"(?i)access denied", password="not-this-one")
+    t.lacks(text, "not-this-one")
+
+
+def test_wrong_ca(t):
+    other = t.path("ca")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=other",
+                    "-keyout", other + ".key", "-out", other], check=True, capture_output=True)
+    with open(other) as f:
+        refused(t, 69, r"(?i)tls|ssl|certificate", ca=f.read())
+
+
+def test_missing_secret(t):
+    refused(t, 78, r"/etc/secrets/database/password", password="")
+
+
+def test_misspelt_key(t):
+    text = refused(t, 78, r"50-test\.ini:2: .*redy.*ready", drop_in="[service apache]\nredy = tcp:127.0.0.1:8080\n")
+    t.lacks(text, "Starting")
+
+
+def site_volume(i):
+    return ["--volume", f"{i.name}-site:/var/www/html"]
+
+
+def test_any_user(t):
+    """An unknown UID, the root's group, read-only root, no capability: the page is served."""
+    the_web()
+    i = the_instance()
+    web = i.run("web", user="123456:0", options=site_volume(i), settings=[("DRAIN", "0s")])
+    wait_ready(web)
+    t.equal(get(i.address(web), "/index.php"), (200, ROW))
+    numbers = web.exec("cat", "/proc/1/status").stdout
+    t.match(numbers, r"^Uid:\s+123456\s+123456")
+    t.match(numbers, r"^CapEff:\s+0+$")
+    t.equal(web.exec("sh", "-c", "touch /etc/x 2>/dev/null").returncode, 1, "writing to the root file system")
+    pods.podman("stop", "--time", "100", web.name)
+    t.equal(web.wait_end(), 0, "exit code")
+
+
+def test_prefork(t):
+    """The variant with mod_php: page, and an orderly end with a request in progress."""
+    the_web()
+    i = the_instance()
+    web = i.run("web", "web-prefork", options=site_volume(i), settings=[("DRAIN", "0s")])
+    wait_ready(web)
+    address = i.address(web)
+    t.equal(get(address, "/index.php"), (200, ROW))
+    blocked = Blocked(i, address, "prefork", 1)
+    stop = t.start(os.path.join(pods.ROOT, "tests/images/podman"), "stop", "--time", "100", web.name)
+    web.wait_log("apache.*stopping|stopping.*apache")
+    t.equal(blocked.finish(), [(200, "finished")])
+    t.equal(web.wait_end(), 0, "exit code")
+    stop.wait(120)
+
+
+def test_at_the_memory_limit(t):
+    """160 MiB, requests that take 16 MiB each, 24 at a time: the pool sizes itself, nobody is killed,
+    every request is answered."""
+    the_web()
+    i = the_instance()
+    web = i.run("web", options=[*site_volume(i), "--memory", "160m", "--memory-swap", "160m"],
+                settings=[("DRAIN", "0s"), ("WORKER_MEMORY", "40MiB")])
+    wait_ready(web)
+    ab = t.run("ab", "-n", "1500", "-c", "24", "-s", "120", f"http://{i.address(web)}:8080/memory.php", seconds=170)
+    t.equal(ab.returncode, 0, ab.stdout + ab.stderr)
+    t.match(ab.stdout, r"Complete requests: +1500")
+    t.match(ab.stdout, r"Failed requests: +0")
+    t.lacks(ab.stdout, "Non-2xx")
+    t.equal(web.inspect(".State.OOMKilled"), "false", "killed for memory")
+    t.equal([s["restarts"] for s in status(web)["services"]], [0] * len(status(web)["services"]), "restarts")
+    t.lacks(web.logs(), "out of memory")
+
+
+if __name__ == "__main__":
+    pods.main(globals(), "web", "mysql")
