@@ -24,9 +24,13 @@ BUILD = os.path.abspath(os.environ.get("B", os.path.join(ROOT, "build/rel")))
 
 
 def normal_surroundings():
-    """What tests may rely on, however they are started: no signal ignored, a usual umask."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
+    """What tests may rely on, however they are started: no signal ignored, a usual umask.
+
+    SIGPIPE stays ignored here, or a client that hangs up would end a test that plays the server; subprocess gives
+    children the default."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.umask(0o022)
 
