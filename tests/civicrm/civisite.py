@@ -49,12 +49,13 @@ def mark_built():
 
 
 def isolate():
-    """Goes on in a network of its own (loopback only, so that ports 25, 143 and 3306 are free) and with mounts of its own."""
+    """Goes on in a network of its own (loopback only, so that ports 25, 143 and 3306 are free), with mounts of its own, and
+    where every process ends with the test."""
     if os.geteuid() != 0 or os.environ.get("CIVISITE_INSIDE"):
         return
     os.environ["CIVISITE_INSIDE"] = "1"
-    inner = 'ip link set lo up && exec "$@"'
-    os.execvp("unshare", ["unshare", "--net", "--mount", "--propagation", "private", "--", "sh", "-c", inner, "sh", sys.executable, "-u", *sys.argv])
+    os.execvp("unshare", ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--",
+                          "sh", "-c", 'ip link set lo up && "$@"', "sh", sys.executable, "-u", *sys.argv])
 
 
 class Database(mariadb.Server):
