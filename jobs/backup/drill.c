@@ -115,6 +115,12 @@ static void drop_databases(struct drill *d) {
         return;
     for (const struct sqledit_name *m = d->r->wants.map; m->from; m++) {
         struct err e = {0};
+        autofree char *there = NULL;
+        char sql[192];
+        snprintf(sql, sizeof sql,
+                 "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = '%s'", m->to);
+        if (strpbrk(m->to, "'\\") || (db_value(d->lock, sql, &there, NULL) == 0 && !there))
+            continue;
         if (db_queryf(d->lock, NULL, &e, "DROP DATABASE IF EXISTS `%s`", m->to) < 0)
             log_warning("%s is left behind: %s", m->to, e.text);
     }
