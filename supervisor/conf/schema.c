@@ -245,10 +245,30 @@ static int check_ready(const char *value, struct err *e) {
                    value);
 }
 
+// A word that begins with an unquoted ";": meant as a comment, it would become arguments.
+static bool has_comment(const char *value) {
+    char quote = 0;
+    for (const char *p = value; *p; p++) {
+        if (*p == '\\' && quote != '\'' && p[1])
+            p++;
+        else if (quote)
+            quote = *p == quote ? 0 : quote;
+        else if (*p == '"' || *p == '\'')
+            quote = *p;
+        else if (*p == ';' && (p == value || isspace((unsigned char)p[-1])))
+            return true;
+    }
+    return false;
+}
+
 int schema_check(const struct schema_key *key, const char *value, struct err *e) {
     int64_t n;
     bool b;
     char **words;
+    if (key->type != SCHEMA_TEXT && has_comment(value))
+        return err_set(e, EX_CONFIG,
+                       "\" ;\" begins no comment here: give a comment a line of its own (as an "
+                       "argument, quote it)");
     switch (key->type) {
     case SCHEMA_TEXT:
     case SCHEMA_LIST:

@@ -35,7 +35,8 @@ TestSuite(conf, .init = make_dir, .fini = remove_dir);
 Test(conf, long_lines_continuations_and_drop_ins) {
     char text[4000] = "[service apache]\ncommand = x ";
     memset(text + strlen(text), 'y', 1000);
-    strcat(text, " ; kept\nafter = a\n  b\n\nenv.X = 1\n; comment\n[container]\nmain = apache\n");
+    strcat(text,
+           " \";\" kept\nafter = a\n  b\n\nenv.X = 1\n; comment\n[container]\nmain = apache\n");
     char d[100], path[200];
     snprintf(d, sizeof d, "%s/web.d", dir);
     mkdir(d, 0755);
@@ -47,8 +48,8 @@ Test(conf, long_lines_continuations_and_drop_ins) {
     cr_assert(conf_load(&c, path, NULL, &e) == 0, "%s", e.text);
     cr_expect(c.nproblems == 0, "%s", c.nproblems ? c.problems[0] : "");
     const char *command = conf_text(&c, "service", "apache", "command", "");
-    cr_expect(strlen(command) == 1000 + 2 + 7, "%zu", strlen(command));
-    cr_expect(strstr(command, " ; kept"));
+    cr_expect(strlen(command) == 1000 + 2 + 9, "%zu", strlen(command));
+    cr_expect(strstr(command, " \";\" kept"));
     cr_expect_str_eq(conf_text(&c, "service", "apache", "env.X", ""), "2");
     char **after = conf_list(&c, "service", "apache", "after");
     cr_expect_str_eq(after[0], "c", "a drop-in replaces");
@@ -115,5 +116,21 @@ Test(conf, variables_files_and_secrets) {
     const char *used[] = {"service", NULL};
     cr_assert(conf_load(&c, path, used, &e) == 0);
     cr_expect(c.nproblems == 0);
+    conf_free(&c);
+}
+
+Test(conf, a_comment_needs_a_line_of_its_own) {
+    char path[200];
+    strcpy(
+        path,
+        put("c.ini",
+            "[container]\nmain = a ; the one\n[service a]\ncommand = sleep 1 ; x\n"
+            "after = b ;c\n[service b]\ncommand = sh -c 'a ; b' \\; \";\" a;b\nenv.X = a ; b\n"));
+    struct conf c = {0};
+    struct err e = {0};
+    cr_assert(conf_load(&c, path, NULL, &e) == 0);
+    cr_expect(c.nproblems == 3, "%zu %s", c.nproblems, c.nproblems > 3 ? c.problems[3] : "");
+    for (size_t i = 0; i < c.nproblems; i++)
+        cr_expect(strstr(c.problems[i], "a line of its own"), "%s", c.problems[i]);
     conf_free(&c);
 }
