@@ -98,4 +98,8 @@ int store_dav_open(const struct options *o, const char *destination, struct stor
 // Encryption around a store, which it takes over when it succeeds.
 int store_age_wrap(const struct options *o, struct store *inner, struct store **ret, struct err *e);
 
+// Reads back the encrypted archive that s (of store_open) just wrote as `name` and compares it with
+// what was sent: needs no identity. EX_DATAERR: it differs.
+int store_age_same(struct store *s, const char *name, struct err *e);
+
 #endif

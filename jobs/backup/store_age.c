@@ -1,6 +1,7 @@
 // Encryption around any other store: what is written goes to the public keys, what is read and
 // begins as age files do is opened with the identity file. Names are not touched.
 #include "backup/age.h"
+#include "backup/readback.h"
 #include "backup/store.h"
 
 #include "base/cleanup.h"
@@ -19,6 +20,7 @@ struct age_store {
     const char *const *recipients; // NULL: written as it is
     const char *identity;          // NULL: none
     struct age_out *out;
+    struct readback *sent; // what the last archive was made of
     struct age_in *in;
     unsigned char sniffed[SNIFF]; // read ahead of the rest
     size_t sniffed_at, sniffed_len;
@@ -30,8 +32,9 @@ static struct age_store *self(struct store *s) {
 }
 
 static int to_inner(void *arg, const void *data, size_t len, struct err *e) {
-    struct store *inner = arg;
-    return inner->ops->write(inner, data, len, e);
+    struct age_store *d = arg;
+    readback_add(d->sent, data, len);
+    return d->inner->ops->write(d->inner, data, len, e);
 }
 
 static void crypt_abort(struct store *s) {
@@ -48,7 +51,11 @@ static int crypt_create(struct store *s, const char *name, struct err *e) {
     s->can_patch = d->inner->can_patch;
     if (!d->recipients)
         return 0;
-    return age_out_new(d->recipients, s->can_patch, to_inner, d->inner, &d->out, e);
+    readback_free(d->sent);
+    d->sent = readback_new();
+    if (!d->sent)
+        return err_set(e, EX_OSERR, "out of memory");
+    return age_out_new(d->recipients, s->can_patch, to_inner, d, &d->out, e);
 }
 
 static int crypt_write(struct store *s, const void *data, size_t len, struct err *e) {
@@ -71,8 +78,11 @@ static int crypt_commit(struct store *s, struct err *e) {
     if (d->out) {
         if (age_out_end(d->out, &first, &len, &offset, e) < 0)
             return -1;
-        if (len && d->inner->ops->patch(d->inner, offset, first, len, e) < 0)
-            return -1;
+        if (len) {
+            readback_patch(d->sent, offset, first, len);
+            if (d->inner->ops->patch(d->inner, offset, first, len, e) < 0)
+                return -1;
+        }
         age_out_free(take_ptr(&d->out));
     }
     return d->inner->ops->commit(d->inner, e);
@@ -193,8 +203,16 @@ static void crypt_free(struct store *s) {
     struct age_store *d = self(s);
     age_out_free(d->out);
     age_in_free(d->in);
+    readback_free(d->sent);
     store_free(d->inner);
     free(d);
+}
+
+int store_age_same(struct store *s, const char *name, struct err *e) {
+    struct age_store *d = self(s);
+    if (!d->sent)
+        return err_set(e, EX_SOFTWARE, "nothing encrypted was written");
+    return readback_compare(d->sent, d->inner, name, e);
 }
 
 int store_age_wrap(const struct options *o, struct store *inner, struct store **ret,

@@ -176,8 +176,8 @@ static int every_parse(const char *text, struct expr *ret, struct err *e) {
     text += strspn(text, " \t");
     if (text_duration(text, &ms, e) < 0)
         return err_wrap(e, "@every");
-    if (ms < 1000)
-        return err_set(e, EX_CONFIG, "@every %s: at least 1s", text);
+    if (ms < 1000 || ms > 366LL * 86400000)
+        return err_set(e, EX_CONFIG, "@every %s: at least 1s and at most 366d", text);
     *ret = (struct expr){.kind = EXPR_EVERY, .every_ms = ms};
     return 0;
 }

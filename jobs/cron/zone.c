@@ -13,8 +13,10 @@
 
 enum {
     LAST_YEAR = 2200,
-    FILE_LIMIT = 1 << 20
+    FILE_LIMIT = 1 << 20,
+    DAY_S = 86400
 };
+static const int64_t LATEST = 1LL << 40; // seconds; beyond it nothing is a date
 
 struct zone {
     char name[64];
@@ -102,7 +104,7 @@ static bool add_rule(struct zone *z, const char *text) {
         return z->n ? add(z, after + 1, r.std_s) : (z->first_s = r.std_s, true);
     int64_t year = 1970;
     int month, day;
-    if (z->n)
+    if (after > 0)
         zone_date(after / 86400, &year, &month, &day);
     for (; year <= LAST_YEAR; year++) {
         int64_t to_dst = zonerule_time(&r.to_dst, year) - r.std_s;
@@ -131,11 +133,16 @@ static bool file_parse(struct zone *z, const unsigned char *p, size_t len) {
     if (!head_read(p, len, &h) || !h.type || 44 + body_size(&h, 8) > len)
         return false;
     const unsigned char *times = p + 44, *kinds = times + h.time * 8, *types = kinds + h.time;
-    z->first_s = (int)big_endian(types, 4);
+    int64_t first = big_endian(types, 4);
+    if (first < -DAY_S || first > DAY_S)
+        return false;
+    z->first_s = (int)first;
     for (int64_t i = 0; i < h.time; i++) {
-        if (kinds[i] >= h.type)
+        int64_t at = big_endian(times + i * 8, 8), offset_s;
+        if (kinds[i] >= h.type || at > LATEST || (z->n && at <= z->changes[z->n - 1].at))
             return false;
-        if (!add(z, big_endian(times + i * 8, 8), (int)big_endian(types + kinds[i] * 6, 4)))
+        offset_s = big_endian(types + kinds[i] * 6, 4);
+        if (offset_s < -DAY_S || offset_s > DAY_S || !add(z, at, (int)offset_s))
             return false;
     }
     const char *rule =

@@ -48,7 +48,7 @@ static bool clock_time(const char **p, int *ret_s) {
         ++*p;
     }
     *ret_s = sign * seconds;
-    return true;
+    return seconds <= 7 * 86400; // RFC 8536, 3.3.1: up to 167 hours
 }
 
 static bool expect(const char **p, char c) {

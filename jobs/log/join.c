@@ -65,8 +65,12 @@ bool join_next(enum join *state, const char *line, size_t len) {
         *state = JOIN_NONE;
         return true;
     }
-    if (is_part(line, len) || (*state == JOIN_TRACE && begins(line, len, "Next "))) {
+    if (is_part(line, len)) {
         *state = JOIN_TRACE;
+        return true;
+    }
+    if (*state == JOIN_TRACE && begins(line, len, "Next ")) { // a chained exception
+        *state = ends_in_number(line, len) ? JOIN_TRACE : JOIN_MESSAGE;
         return true;
     }
     if (*state == JOIN_MESSAGE && !level_of(line, len).head) {

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -39,6 +40,7 @@ static const char *tail_end(struct tail *t) {
 
 static _Noreturn void run(char *const *command, int out, int sync) {
     signal(SIGPIPE, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);
     dup2(out, 1);
     dup2(out, 2);
@@ -48,8 +50,8 @@ static _Noreturn void run(char *const *command, int out, int sync) {
     _exit(n < 0 ? 126 : 127);
 }
 
-// Reads the output until the command has ended (*ret_status) or time is over (-1).
-static int follow(int pidfd, pid_t pid, int out, int64_t end, struct tail *t, int *ret_status) {
+// Reads the output until the command has ended (0, still to be waited for) or time is over (-1).
+static int follow(int pidfd, int out, int64_t end, struct tail *t) {
     char data[4096];
     struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = out, .events = POLLIN}};
     for (;;) {
@@ -64,7 +66,7 @@ static int follow(int pidfd, pid_t pid, int out, int64_t end, struct tail *t, in
             fds[1].fd = -1;
         // What it left behind may hold the pipe: its own end is what counts.
         if (n > 0 && fds[0].revents && got <= 0)
-            return waitpid(pid, ret_status, WNOHANG) == pid ? 0 : -1;
+            return 0;
     }
 }
 
@@ -108,11 +110,12 @@ int try_exec(const struct probe *p, enum obstacle *ret_why, struct err *e) {
         return err_errno(e, EX_CONFIG, "%s", p->command[0]);
     }
     autoclose int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    int rc = follow(pidfd, pid, out_r, end, &tail, &status);
-    kill(-pid, SIGKILL); // also what a finished command left behind
+    int rc = follow(pidfd, out_r, end, &tail);
+    // Also what a finished command left behind; before the wait, as long as the number is its own.
+    kill(-pid, SIGKILL);
+    waitpid(pid, &status, 0);
     if (rc == 0)
         return verdict(p, status, &tail, ret_why, e);
-    waitpid(pid, &status, 0);
     *ret_why = OBSTACLE_TIMEOUT;
     return err_set(e, EX_UNAVAILABLE, "%s: %s ran longer than %s", obstacle_word(*ret_why),
                    p->command[0], text_ms(p->timeout_ms, ms, sizeof ms));

@@ -38,6 +38,8 @@ def normal_surroundings():
 def reachable(build):
     """The build folder, or a copy of its programs where every user can run them (also from /root)."""
     path = build
+    if not os.path.isdir(build):
+        return build  # nothing is built yet: a setup of make deps
     while path != "/":
         if not os.stat(path).st_mode & 0o001:
             break
@@ -240,7 +242,7 @@ def main(names):
             signal.alarm(0)
             failed = True
             traceback.print_exc()
-            for p in t.processes:
+            for p in t.processes[-4:]:
                 with contextlib.suppress(OSError):
                     print(f"--- output of {p.command}:\n{p.text()[-4000:]}")
             why = str(e).splitlines()[0] if str(e) else type(e).__name__

@@ -15,6 +15,7 @@ import http.server
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ import tempfile
 import threading
 
 import civitest
+
+# Proxy and Cutter write to connections that break. Programs that tests start get the default back (subprocess).
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -203,7 +207,7 @@ Require valid-user
 
 class Proxy:
     """HTTP in between. rule(method, path) is called for each request: None lets it pass, a number is answered instead,
-    "cut" breaks the connection, a function is called and then the request passes."""
+    "cut" breaks the connection, "damage" changes a byte of the answer, a function is called and then the request passes."""
 
     def __init__(self, t, port, rule=lambda method, path: None):
         self.rule = rule
@@ -223,7 +227,7 @@ class Proxy:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
-                if verdict:
+                if verdict and verdict != "damage":
                     self.reply(verdict, [], b"<Error><Code>SlowDown</Code></Error>")
                     return
                 c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -234,6 +238,8 @@ class Proxy:
                 c.endheaders(body or None)
                 answer = c.getresponse()
                 data = answer.read()
+                if verdict == "damage" and data:
+                    data = data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:]
                 self.reply(answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in
                                            ("transfer-encoding", "connection", "content-length")], data, answer.getheader("Content-Length"))
                 c.close()

@@ -182,6 +182,22 @@ def test_errors_that_stay_publish_nothing_and_abort(t):
 test_errors_that_stay_publish_nothing_and_abort.limit = 400
 
 
+def test_an_archive_that_comes_back_changed_is_removed(t):
+    where = place(t)
+    folder = noise(t, 6)
+    made = t.run("age-keygen", "-o", t.path("key"))
+    recipient = t.match(made.stderr, r"age1\w+")[0]
+    proxy = places.Proxy(t, where.port)
+    for more in ({}, {"encrypt_to": recipient}, {"encrypt_to": recipient, "identity_file": t.path("key")}):
+        c = config(t, where, folder, port=proxy.port, verify="yes", **more)
+        proxy.rule = lambda method, path: "damage" if method == "GET" and ".tar.gz" in path else None
+        t.contains(run(t, "create", "--config", c, want=65), "removed")
+        t.equal(where.names(), [])
+        proxy.rule = lambda method, path: None
+        t.contains(run(t, "create", "--config", c), "verified")
+        where.request("DELETE", f"/{where.bucket}/site/{where.names()[0]}")
+
+
 def test_a_server_that_dies_has_no_archive_afterwards(t):
     where = places.S3(t)
     folder = noise(t, 16)

@@ -280,6 +280,15 @@ def test_term_delivers_what_is_there(t):
     t.equal(arrived(s, 1000), list(range(1000)))
 
 
+def test_an_unknown_name_is_said(t):
+    f = Forward(t, ["nowhere.invalid"], "flush = 100ms")
+    f.write(lines(0, 1))
+    # What it is depends on the machine's resolver; a silent one is waited for 10 s.
+    f.wait_text(r"error: nowhere\.invalid:24224: (Name or service not known|Temporary failure in name resolution"
+                r"|No address associated with hostname|no answer to the name look-up within 10 s)$")
+    f.end(69)
+
+
 def test_a_stranger_on_the_port_is_named(t):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,26 @@ def test_rubbish_becomes_valid_json(t):
     t.equal(len(lines), len(want))
     for got, line in zip(lines, want):
         t.equal(json.loads(got)["message"].replace("\ufffd", ""), line.replace("\ufffd", ""))
+
+
+def test_what_php_itself_writes(t):
+    if not shutil.which("php"):
+        raise civitest.Skip("PHP is not installed (php-cli)")
+    script = t.write("x.php", """<?php
+function f() { throw new RuntimeException("first line\\nsecond line", 3, new LogicException("inner")); }
+trigger_error("a warning", E_USER_WARNING);
+f();
+""")
+    log = Logger(t, "php:stderr", options=["--format", "json"])
+    # As from a cron job or php-fpm: to standard error, in one piece.
+    done = subprocess.run(["php", "-n", "-d", "log_errors=1", "-d", "display_errors=0", script], capture_output=True, timeout=60)
+    os.write(log.ends[0], done.stderr + b"next\n")
+    warning, fatal, after = map(json.loads, log.finish().splitlines())
+    t.equal((warning["level"], warning["message"]), ("warning", f"PHP Warning:  a warning in {script} on line 3"))
+    t.equal((fatal["level"], fatal["message"].count("Stack trace:\n#0 ")), ("error", 2))
+    t.match(fatal["message"], r"\APHP Fatal error:  Uncaught LogicException: inner in ")
+    t.match(fatal["message"], r"\n\nNext RuntimeException: first line\nsecond line in (.*\n)+  thrown in .* on line 2\Z")
+    t.equal(after["message"], "next")
 
 
 def test_an_endless_line_is_cut(t):

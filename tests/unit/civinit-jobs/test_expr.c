@@ -38,6 +38,7 @@ Test(expr, what_is_refused_and_what_is_said) {
         {"@every", "unknown"},
         {"@every 5", "@every"},
         {"@every 10ms", "at least 1s"},
+        {"@every 400d", "at most 366d"},
         {"@every -5m", "@every"},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
