@@ -158,7 +158,8 @@ static void take_line(char *line, const struct field *fields, void *to) {
     for (const struct field *f = fields; f->key; f++)
         if (f->type == TEXT)
             *(const char **)((char *)to + f->offset) = "";
-    char *save, *word = strtok_r(line, " ", &save);
+    char *save, *word;
+    strtok_r(line, " ", &save); // what kind of line it is
     while ((word = strtok_r(NULL, " ", &save))) {
         char *value = strchr(word, '=');
         if (!value)

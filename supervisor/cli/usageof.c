@@ -1,9 +1,8 @@
 #include "cli/usageof.h"
 
-#include "base/cleanup.h"
-
 #include <ctype.h>
 #include <dirent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +16,11 @@ struct stat_line {
 static int read_stat(const char *pid, struct stat_line *ret) {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
-    autofile FILE *f = fopen(path, "re");
-    if (!f || !fgets(text, sizeof text, f))
+    FILE *f = fopen(path, "re");
+    bool got = f && fgets(text, sizeof text, f);
+    if (f)
+        fclose(f);
+    if (!got)
         return -1;
     // The name may hold blanks and brackets: fields are counted behind the last one.
     char *p = strrchr(text, ')'), *save;

@@ -146,7 +146,7 @@ static int find_after(struct plan *p, struct planpart *w, struct plan_service *s
         return -1;
     for (; *list; list++) {
         size_t i = 0;
-        while (i < p->n && strcmp(names[i], *list) != 0)
+        while (i < p->n && strcmp(p->services[i].name, *list) != 0)
             i++;
         bool twice = false;
         for (size_t k = 0; k < s->nafter; k++)

@@ -157,7 +157,7 @@ static int plan_env(struct planpart *w, struct plan_service *s) {
         for (size_t i = 0; i < v.n; i++) // give it room for the address
             if (strncmp(v.list[i], "NOTIFY_SOCKET=", 14) == 0 &&
                 (v.list[i] = s->notify_env = arena_alloc(v.arena, PLAN_NOTIFY_ROOM)))
-                strcpy(s->notify_env, "NOTIFY_SOCKET=");
+                snprintf(s->notify_env, PLAN_NOTIFY_ROOM, "NOTIFY_SOCKET=");
     }
     s->envp = v.list;
     return v.failed || !v.list || (s->ready.kind == CHECK_NOTIFY && !s->notify_env) ? -1 : 0;

@@ -24,7 +24,8 @@ static int bind_somewhere(struct sup *s, struct svc *v, int fd, struct sockaddr_
     int n =
         snprintf(a->sun_path, sizeof a->sun_path, "%s/notify.%s", s->plan->run_dir, v->def->name);
     *len = sizeof *a;
-    if (n < (int)sizeof a->sun_path && n < PLAN_NOTIFY_ROOM - 20) {
+    _Static_assert(PLAN_NOTIFY_ROOM > sizeof a->sun_path + sizeof "NOTIFY_SOCKET=", "room");
+    if (n < (int)sizeof a->sun_path) {
         unlink(a->sun_path);
         if (bind(fd, (struct sockaddr *)a, sizeof *a) == 0)
             return chmod(a->sun_path, 0666);
@@ -47,12 +48,10 @@ static int open_socket(struct sup *s, struct svc *v, struct err *e) {
             close(fd);
         return -1;
     }
-    char *to = v->def->notify_env + strlen("NOTIFY_SOCKET=");
-    if (a.sun_path[0])
-        strcpy(to, a.sun_path);
-    else
-        snprintf(to, PLAN_NOTIFY_ROOM - 15, "@%.*s",
-                 (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), a.sun_path + 1);
+    bool abstract = !a.sun_path[0];
+    size_t room = len - offsetof(struct sockaddr_un, sun_path) - abstract;
+    snprintf(v->def->notify_env, PLAN_NOTIFY_ROOM, "NOTIFY_SOCKET=%s%.*s", abstract ? "@" : "",
+             (int)room, a.sun_path + abstract);
     v->notify_fd = fd;
     return 0;
 }

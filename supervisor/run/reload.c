@@ -41,7 +41,7 @@ static struct plan *read_plan(struct sup *s, struct err *e) {
 // Only the definition of how it is watched has changed: that can be swapped under it.
 static void adopt(struct svc *v, const struct plan_service *def) {
     if (v->def->notify_env && def->notify_env)
-        strcpy(def->notify_env, v->def->notify_env);
+        memcpy(def->notify_env, v->def->notify_env, PLAN_NOTIFY_ROOM);
     v->def = def;
     v->next = NULL;
 }
