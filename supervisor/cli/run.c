@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "run/control.h"
+#include "run/loop.h"
 #include "run/sup.h"
 
 #include <dirent.h>
@@ -116,6 +117,7 @@ int cli_run(int argc, char **argv) {
     int rc = take_options(argc, argv, &o);
     if (rc)
         return rc;
+    loop_block();
     if (o.once)
         setenv("CIVINIT_ONCE", "1", 1);
     const char *path = conf_path(&paths, o.config ? o.config : o.role);

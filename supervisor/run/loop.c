@@ -17,13 +17,22 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-int loop_init(struct sup *s, struct err *e) {
+static void our_signals(sigset_t *set) {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
-    sigset_t set;
-    sigfillset(&set);
+    sigfillset(set);
     for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
-        sigdelset(&set, faults[i]);
+        sigdelset(set, faults[i]);
+}
+
+void loop_block(void) {
+    sigset_t set;
+    our_signals(&set);
     sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+int loop_init(struct sup *s, struct err *e) {
+    sigset_t set;
+    our_signals(&set);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (s->signals < 0 || s->epoll < 0 || loop_watch(s, s->signals, LOOP_SIGNALS, 0) < 0)

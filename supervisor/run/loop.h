@@ -13,7 +13,11 @@ enum loop_kind {
     LOOP_OOM,
 };
 
-// Blocks all signals but those of our own faults and makes epoll and signalfd.
+// Blocks all signals but those of our own faults: the first thing of all, so that a SIGTERM that
+// comes while the configuration is read waits (process 1 would not even see it).
+void loop_block(void);
+
+// Makes epoll and signalfd; loop_block has been called.
 int loop_init(struct sup *s, struct err *e);
 
 // Watches fd for input; again for the same fd: with a new index. 0, or -1 with errno.

@@ -12,6 +12,11 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+enum {
+    TRIES = 20,
+    PAUSE = 50,
+};
+
 // v1: an eventfd that memory.oom_control writes to; needs a writable cgroup.event_control.
 static int watch_v1(const struct cgroup *g) {
     char path[1100], text[64];
@@ -67,8 +72,15 @@ void oom_event(struct sup *s) {
     char drop[512];
     while (read(s->oom_fd, drop, sizeof drop) > 0)
         ;
+    s->oom_tries = TRIES;
+    oom_timer(s);
+}
+
+// v1 tells before it kills: the count follows some time later.
+void oom_timer(struct sup *s) {
     int64_t more = look(s);
-    if (more <= 0)
+    s->oom_ms = more || --s->oom_tries <= 0 ? 0 : s->now_ms + PAUSE;
+    if (!more)
         return;
     s->oom_unnamed += more;
     log_error("out of memory: the kernel killed %lld process%s of this container at its limit "

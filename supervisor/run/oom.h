@@ -10,6 +10,9 @@ void oom_open(struct sup *s);
 // The kernel says that something happened.
 void oom_event(struct sup *s);
 
+// The time has come to look again.
+void oom_timer(struct sup *s);
+
 // Whether there has been a kill since the last look: called for a process that SIGKILL ended.
 bool oom_happened(struct sup *s);
 

@@ -231,6 +231,7 @@ static int64_t next_timer(const struct sup *s) {
         if (s->clients[i].fd >= 0)
             nearer(&ms, s->clients[i].until_ms);
     nearer(&ms, s->control_ms);
+    nearer(&ms, s->oom_ms);
     nearer(&ms, s->drain_ms);
     nearer(&ms, s->kill_ms);
     nearer(&ms, s->deadline_ms);
@@ -269,6 +270,8 @@ static void timers(struct sup *s) {
         if (v->check_ms && v->check_ms <= s->now_ms)
             ready_timer(s, v);
     }
+    if (s->oom_ms && s->oom_ms <= s->now_ms)
+        oom_timer(s);
     control_timers(s);
     logs_timers(s);
     stop_timers(s);

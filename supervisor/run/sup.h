@@ -100,7 +100,9 @@ struct sup {
     struct cgroup cgroup;
     int64_t oom_base, oom_seen; // the kernel's count at our start and at the last look; -1: none
     int64_t oom_kills;          // since our start
-    int64_t oom_unnamed;        // of these: not yet credited to a process
+    int64_t oom_ms;             // when the kernel's count is looked at again; 0: not
+    int oom_tries;
+    int64_t oom_unnamed; // of these: not yet credited to a process
     enum sup_phase phase;
     int64_t now_ms;      // monotonic, as of this round
     int64_t drain_ms;    // when draining ends
@@ -127,7 +129,8 @@ struct sup {
     struct spawn_fd *log_fds;
 };
 
-// Prepares all that running p takes; blocks all signals. e says what is not to be had.
+// Prepares all that running p takes; signals are blocked already (loop_block). e says what is not
+// to be had.
 int sup_init(struct sup *s, struct plan *p, const struct plan_options *o, struct err *e);
 
 // Runs until everything has ended; the container's exit code.

@@ -267,6 +267,30 @@ def test_task_timeout(t):
     t.contains(c.log(), "task slow: stopping: not done within 100ms")
 
 
+def test_idle_means_asleep(t):
+    """Nothing to do: process 1 waits without any timeout, so it never wakes up by itself."""
+    c = Container(t, "[container]\nmain = a\n" + "".join(f"[service {x}]\ncommand = sleep 1000\n" for x in "abc"))
+    c.wait_container("ready")
+    if not os.access(f"/proc/{c.pid}/syscall", os.R_OK):
+        raise civitest.Skip("no /proc/PID/syscall here")
+
+    def timeout():
+        words = open(f"/proc/{c.pid}/syscall").read().split()
+        return int(words[4], 16) & 0xffffffff if words[0] in ("232", "22") else None  # epoll_wait, epoll_pwait
+    civitest.wait_for("it to wait forever", lambda: timeout() == 0xffffffff)
+    t.equal(c.stop(), 0, "exit code")
+
+
+def test_sigterm_while_it_starts(t):
+    """A SIGTERM that comes while the configuration is read is not lost."""
+    for i in range(20):
+        c = Container(t, "[service m]\ncommand = sleep 1000\n" + "".join(f"env.A{k} = {k}\n" for k in range(2000)), name=f"r{i}")
+        # SIGUSR1 tells: unshare itself blocks SIGTERM for a moment.
+        civitest.wait_for("signals to be blocked", lambda: c.process.popen.poll() is not None or int(
+            open(f"/proc/{c.pid}/status").read().split("SigBlk:")[1].split()[0], 16) & (1 << 9))
+        t.equal(c.stop(), 0, "exit code")
+
+
 def test_once_and_words(t):
     ini = "[container]\nmain = m\n[service m]\ncommand = sh -c 'echo \"[$*]\" ${CIVINIT_ONCE:+once}' x\nrestart = always\n"
     c = Container(t, ini, "a b", "c", once=True)
@@ -275,4 +299,5 @@ def test_once_and_words(t):
 
 
 if __name__ == "__main__":
+    pid1.need_root()
     civitest.main(globals())

@@ -307,8 +307,8 @@ def test_as_a_user_that_is_not_there(t):
     t.equal(c.stop(), 0, "exit code")
 
 
-def test_out_of_memory_is_named(t):
-    """A real kill by the kernel, where a cgroup with a limit can be made."""
+def memory_group(t):
+    """A cgroup with a limit of 60 MB, or this test is skipped."""
     v1, v2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
     root = v1 if os.path.exists(v1 + "/memory.limit_in_bytes") else v2
     group = f"{root}/civinit-test-{os.getpid()}"
@@ -324,6 +324,16 @@ def test_out_of_memory_is_named(t):
     if os.path.exists(swap):
         with open(swap, "w") as f:
             f.write("0")
+    return group
+
+
+def inside(group):
+    return {"wrap": ("sh", "-c", f"echo $$ >{group}/cgroup.procs; exec \"$@\"", "sh"), "env": {"CIVINIT_CGROUP": group}}
+
+
+def test_out_of_memory_is_named(t):
+    """A real kill by the kernel."""
+    group = memory_group(t)
     c = Container(t, """
 [container]
 main = m
@@ -334,11 +344,21 @@ command = /usr/bin/python3 -c 'x = b"x" * 200000000; import time; time.sleep(100
 max_restarts = 1
 backoff = 1ms
 oom_score_adj = 500
-""", wrap=("sh", "-c", f"echo $$ >{group}/cgroup.procs; exec \"$@\"", "sh"), env={"CIVINIT_CGROUP": group})
-    # Out of the group again before it is removed: the namespace ends first (deferred later).
+""", **inside(group))
     t.equal(c.wait(), 137, "exit code")
     t.match(c.log(), r"service eater: backoff: killed by signal 9 \(KILL\) after \S+: out of memory")
     t.match(c.log().splitlines()[-1], "ends with 137: service eater: killed by signal 9 .*out of memory; restart limit")
+
+
+def test_out_of_memory_of_a_worker(t):
+    """The kernel kills a child of a service: that is noticed, too."""
+    c = Container(t, """
+[service m]
+command = sh -c '/usr/bin/python3 -c "x = b\\"x\\" * 200000000"; touch {dir}/over; exec sleep 1000'
+""", **inside(memory_group(t)))
+    c.wait_log("error: out of memory: the kernel killed 1 process of this container")
+    civitest.wait_for("its count", lambda: c.status()["oom_kills"] == 1)
+    t.equal(c.stop(), 0, "exit code")
 
 
 if __name__ == "__main__":
