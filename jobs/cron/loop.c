@@ -24,6 +24,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -80,6 +81,7 @@ static void save(struct loop *l) {
 // Only one process writes the state; another one (run-job beside the loop) goes without.
 static void take_state(struct loop *l) {
     char path[PATH_MAX];
+    mkdir(l->jobs->state_dir, 0755); // there already, or the next step tells why not
     snprintf(path, sizeof path, "%s/jobs.lock", l->jobs->state_dir);
     l->state_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (l->state_lock < 0)

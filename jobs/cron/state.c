@@ -146,8 +146,9 @@ int state_load(struct state *s, const struct jobs *j, struct err *e) {
 void state_count(struct state *s, const struct outcome *o) {
     struct record *r = &s->records[o->job];
     r->counts[o->result]++;
+    if (o->result != RESULT_SKIPPED || !r->ran) // a failure stays to be seen
+        r->last = *o;
     r->ran = true;
-    r->last = *o;
     if (o->result == RESULT_SUCCESS)
         r->last_success_ms = o->ended_ms;
     if (o->precheck)

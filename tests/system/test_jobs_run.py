@@ -15,7 +15,6 @@ JOBS = civitest.program("civinit-jobs")
 
 
 def config(t, text, extra=""):
-    os.makedirs(t.path("state"), exist_ok=True)
     return t.write("cron.ini", f"[container]\ninstance = parish\n{extra}\n[jobs]\nstate_dir = {t.path('state')}\n{text}\n")
 
 
@@ -464,6 +463,36 @@ def test_list_and_the_command_line(t):
     assert got["jobs"][0]["next"] > got["updated"]
     for args, code in ((["--help"], 0), (["--version"], 0), ([], 64), (["fly"], 64), (["list", "--xml"], 64), (["run", "--twice"], 64)):
         t.equal(t.run(JOBS, *args).returncode, code, args)
+
+
+def test_as_the_main_service_of_a_container(t):
+    """civinit cron --once: the container's code is the worst job's; civinit cron: SIGTERM drains."""
+    text = f"""
+[service jobs]
+command = {JOBS} --config {t.path("cron.ini")} run ${{CIVINIT_ONCE:+--once}}
+env.CIVINIT_GRACE = 50s
+[job good]
+schedule = @start
+cwd = {t.dir}
+shell = touch begun; while ! [ -e go ]; do sleep 0.02; done; echo good ended
+[job bad]
+shell = exit 5
+"""
+    c = config(t, text, extra=f"main = jobs\ngrace = 60s\nrun_dir = {t.path('run')}")
+    civinit = [civitest.program("civinit"), "cron", "--config", c]
+    t.write("go", "")
+    p = t.start(*civinit, "--once")
+    t.equal(p.wait(), 5, p.text())
+    t.contains(p.text(), "good ended")
+    os.unlink(t.path("go"))
+    os.unlink(t.path("begun"))
+    p = t.start(*civinit)
+    wait_for("the job", lambda: os.path.exists(t.path("begun")))
+    p.signal(signal.SIGTERM)
+    p.wait_text("no job begins any more; 1 running")
+    t.write("go", "")
+    t.equal(p.wait(), 0, p.text())
+    t.equal(state(t)["good"]["runs"]["success"], 2)
 
 
 civitest.main(globals())
