@@ -12,14 +12,16 @@ PAGE = """<?php
 $db = new mysqli('localhost', getenv('DATABASE_USER'), trim(file_get_contents('/etc/secrets/database/password')), 'civicrm');
 $db->query('UPDATE visits SET n = n + 1');
 printf("This page comes from PHP %s, visit %d comes from MySQL %s, by mysqlrouter's socket and then %s.\\n", PHP_VERSION,
-    $db->query('SELECT n FROM visits')->fetch_row()[0], $db->server_info,
+    $db->query('SELECT n FROM visits')->fetch_row()[0], $db->query('SELECT VERSION()')->fetch_row()[0],
     $db->query("SHOW STATUS LIKE 'Ssl_version'")->fetch_row()[1]);
 """
 JOB = """<?php
 $db = new mysqli('localhost', getenv('DATABASE_USER'), trim(file_get_contents('/etc/secrets/database/password')), 'civicrm');
 printf("job: there have been %d visits\\n", $db->query('SELECT n FROM visits')->fetch_row()[0]);
 """
-JOBS = """[job visits]
+JOBS = """[job civicrm]
+enabled = no
+[job visits]
 schedule = @hourly
 command = php /var/www/html/job.php
 """
@@ -63,8 +65,10 @@ def web_and_database(i):
 def killed(i, web):
     say("mysqlrouter is killed with SIGKILL; civinit starts it again:")
     web.exec("sh", "-c", "for p in /proc/[0-9]*; do case $(cat $p/comm) in mysqlrouter) kill -9 ${p#/proc/};; esac; done")
-    pods.wait_for("the page again", lambda: "visit 2" in get(i.address(web), "/"))
-    show(get(i.address(web), "/"))
+    def page():
+        text = get(i.address(web), "/")
+        return text if "visit 2" in text else None
+    show(pods.wait_for("the page again", page))
 
 
 def jobs(i):
