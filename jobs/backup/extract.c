@@ -312,6 +312,8 @@ static int finish_place(struct extract *x, struct place *p, struct err *e) {
         return err_errno(e, EX_OSERR, "%s", x->path);
     if (archive_write_close(p->disk) != ARCHIVE_OK)
         return failed(x, p->disk, e);
+    archive_write_free(p->disk);
+    p->disk = NULL;
     if (!p->has_mode)
         return fchmod(p->dir, 0755) < 0 ? err_errno(e, EX_CANTCREAT, "%s", x->path) : 0;
     struct timespec times[2] = {{0, UTIME_OMIT}, p->mtime};
@@ -341,10 +343,10 @@ int64_t extract_bytes(const struct extract *x) {
 void extract_free(struct extract *x) {
     if (!x)
         return;
-    for (int i = 0; i < x->n; i++) {
-        if (fchdir(x->places[i].dir) == 0) // freeing sets what is pending: in its own folder
+    for (int i = 0; i < x->n; i++)
+        // Freeing one that was not finished sets what is pending: in its own folder.
+        if (x->places[i].disk && fchdir(x->places[i].dir) == 0)
             archive_write_free(x->places[i].disk);
-    }
     (void)!fchdir(x->home);
     archive_entry_free(x->entry);
     close(x->home);
