@@ -237,6 +237,12 @@ static const char *running_config(struct app *a) {
     return config;
 }
 
+// A text of [status]; NULL also when it is empty.
+static const char *given(const struct app *a, const char *key) {
+    const char *text = conf_text(&a->conf, "status", "", key, "");
+    return *text ? text : NULL;
+}
+
 static int configure(struct app *a, const char *config, struct err *e) {
     static const char *const used[] = {"container", "status", "jobs", "backup", NULL};
     const char *root = getenv("CIVINIT_CGROUP_ROOT"), *run_dir = getenv("CIVINIT_RUN_DIR");
@@ -258,14 +264,14 @@ static int configure(struct app *a, const char *config, struct err *e) {
         default_dirs(a);
     if (!a->listen)
         a->listen = conf_text(&a->conf, "status", "", "listen", ":9180");
-    a->push = conf_text(&a->conf, "status", "", "push", NULL);
-    a->history_path = conf_text(&a->conf, "status", "", "history", NULL);
+    a->push = given(a, "push");
+    a->history_path = given(a, "history");
     if (!a->history_path)
         a->history_path = arena_printf(&a->conf.arena, "%s/history", a->options.run_dir);
     if (!a->history_path || history_init(&a->history, clock_wall_ms()) < 0)
         return err_set(e, EX_OSERR, "out of memory");
     if (!a->textfile)
-        a->textfile = conf_text(&a->conf, "status", "", "textfile", NULL);
+        a->textfile = given(a, "textfile");
     return 0;
 }
 

@@ -335,6 +335,8 @@ def test_push_once(t):
         path, kind, body = server.got[0]
         t.equal((path, kind), ("/metrics/job/civinit/instance/demo", "text/plain; version=0.0.4; charset=utf-8"))
         t.contains(body, "civinit_backup_last_entries")
+    s = Statusd(t, config="push =\ntextfile =\n")  # as the role files have them
+    t.equal(t.run(STATUSD, "--config", s.config, "--push-once", env=s.env).returncode, 78)
     with gateway(answer=500) as (server, url):
         s = Statusd(t, config=f"push = {url}/metrics/job/own/token/s3cret\n")
         done = t.run(STATUSD, "--config", s.config, "--push-once", env=s.env)
