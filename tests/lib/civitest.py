@@ -60,6 +60,8 @@ def reachable(build):
 normal_surroundings()
 BUILD = reachable(BUILD)
 SAN = BUILD.endswith("/san")
+if SAN:
+    os.environ.setdefault("LSAN_OPTIONS", f"suppressions={ROOT}/tests/lib/lsan.supp:print_suppressions=0")
 LIMIT = 180  # seconds for one test; test.limit = N (function attribute) changes it
 
 
