@@ -197,7 +197,7 @@ def test_sigterm_at_20_moments(t):
         everybody_once(t, site)
 
 
-test_sigterm_at_20_moments.limit = 400
+test_sigterm_at_20_moments.limit = 600
 
 
 def kill_all(t, site):
@@ -250,7 +250,7 @@ def test_sigkill_at_20_moments(t):
     t.equal({m: n for m, n in twice.items() if n > 1}, {})
 
 
-test_sigkill_at_20_moments.limit = 400
+test_sigkill_at_20_moments.limit = 600
 
 
 def test_sigkill_while_paused(t):
