@@ -3,9 +3,15 @@
 #include "base/cleanup.h"
 
 #include <string.h>
+#include <sysexits.h>
 
-// One number per row of this table. The statements differ from what CiviCRM asks itself only in
-// what they leave out: test mailings.
+// The parts of mailings, with {held} as they will be again. What we have paused still waits.
+static const char parts_sql[] =
+    "(SELECT id, mailing_id, scheduled_date, is_test, job_type, job_limit, IF(status = 'Paused' "
+    "AND id IN ({held}), IF(start_date IS NULL, 'Scheduled', 'Running'), status) AS status FROM "
+    "civicrm_mailing_job)";
+
+// One number per row of this table; {parts} is parts_sql. Test mailings are left out.
 static const struct {
     const char *part, *key, *table, *sql;
 } numbers[] = {
@@ -13,19 +19,19 @@ static const struct {
     // yet; queued, and neither delivered nor bounced.
     {"mail", "pending", "civicrm_mailing_job",
      "SELECT COALESCE(SUM(n), 0) FROM ("
-     "SELECT COUNT(*) AS n FROM civicrm_mailing_job j JOIN civicrm_mailing_recipients r ON "
+     "SELECT COUNT(*) AS n FROM {parts} j JOIN civicrm_mailing_recipients r ON "
      "r.mailing_id = j.mailing_id WHERE j.is_test = 0 AND COALESCE(j.job_type, '') <> 'child' AND "
      "j.status = 'Scheduled' AND j.scheduled_date <= NOW() "
-     "UNION ALL SELECT SUM(COALESCE(j.job_limit, 0)) FROM civicrm_mailing_job j WHERE "
+     "UNION ALL SELECT SUM(COALESCE(j.job_limit, 0)) FROM {parts} j WHERE "
      "j.is_test = 0 AND j.job_type = 'child' AND j.status = 'Scheduled' AND "
      "j.scheduled_date <= NOW() "
-     "UNION ALL SELECT COUNT(*) FROM civicrm_mailing_job j JOIN civicrm_mailing_event_queue q ON "
+     "UNION ALL SELECT COUNT(*) FROM {parts} j JOIN civicrm_mailing_event_queue q ON "
      "q.job_id = j.id WHERE j.is_test = 0 AND j.status = 'Running' AND NOT EXISTS (SELECT 1 FROM "
      "civicrm_mailing_event_delivered d WHERE d.event_queue_id = q.id) AND NOT EXISTS (SELECT 1 "
      "FROM civicrm_mailing_event_bounce b WHERE b.event_queue_id = q.id)) waiting"},
     {"mail", "oldest_due_s", "civicrm_mailing_job",
      "SELECT GREATEST(COALESCE(TIMESTAMPDIFF(SECOND, MIN(scheduled_date), NOW()), 0), 0) FROM "
-     "civicrm_mailing_job WHERE is_test = 0 AND status IN ('Scheduled', 'Running') AND "
+     "{parts} j WHERE is_test = 0 AND status IN ('Scheduled', 'Running') AND "
      "COALESCE(job_type, '') <> 'child' AND scheduled_date <= NOW()"},
     // "Bounces" that our own mail server or its settings caused.
     {"mail", "lost_24h", "civicrm_mailing_event_bounce",
@@ -41,8 +47,7 @@ static const struct {
     {"mail", "on_hold_24h", "civicrm_email",
      "SELECT COUNT(*) FROM civicrm_email WHERE on_hold > 0 AND hold_date > NOW() - INTERVAL 1 DAY"},
     {"mail", "paused", "civicrm_mailing_job",
-     "SELECT COUNT(DISTINCT mailing_id) FROM civicrm_mailing_job WHERE is_test = 0 AND status = "
-     "'Paused'"},
+     "SELECT COUNT(DISTINCT mailing_id) FROM {parts} j WHERE is_test = 0 AND status = 'Paused'"},
     {"runs", "begun_24h", "civicrm_job_log",
      "SELECT COUNT(*) FROM civicrm_job_log WHERE job_id IS NULL AND description LIKE 'Starting "
      "scheduled jobs%' AND run_time > NOW() - INTERVAL 1 DAY"},
@@ -80,14 +85,43 @@ static const char *or_null(const char *cell) {
     return cell ? cell : "null";
 }
 
-static int print_part(struct helper *h, const char *part, struct buf *out, struct buf *missing,
-                      struct err *e) {
+// Adds sql with each `mark` replaced.
+static void fill(struct buf *to, const char *sql, const char *mark, const char *text) {
+    for (const char *at; (at = strstr(sql, mark)); sql = at + strlen(mark)) {
+        buf_add(to, sql, (size_t)(at - sql));
+        buf_str(to, text);
+    }
+    buf_str(to, sql);
+}
+
+// parts_sql for this database: our memory of what is held may not be there.
+static int parts_of(struct helper *h, struct buf *parts, struct err *e) {
+    autorows struct db_rows rows = {0};
+    bool held = db_query(h->db, "SELECT id FROM civinit_mail_hold LIMIT 1", &rows, e) == 0;
+    if (!held && !helper_missing(h->db) && !helper_denied(h->db))
+        return -1;
+    fill(parts, parts_sql, "{held}",
+         held ? "SELECT id FROM civinit_mail_hold WHERE what = 'm'" : "SELECT 0");
+    return 0;
+}
+
+static int query(struct helper *h, const char *sql, const char *parts, struct db_rows *rows,
+                 struct err *e) {
+    autobuf struct buf filled = {0};
+    fill(&filled, sql, "{parts}", parts);
+    if (filled.failed)
+        return err_set(e, EX_OSERR, "out of memory");
+    return db_query(h->db, filled.data, rows, e);
+}
+
+static int print_part(struct helper *h, const char *part, const char *parts, struct buf *out,
+                      struct buf *missing, struct err *e) {
     bool first = true;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         autorows struct db_rows rows = {0};
         if (strcmp(numbers[i].part, part) != 0)
             continue;
-        if (db_query(h->db, numbers[i].sql, &rows, e) < 0) {
+        if (query(h, numbers[i].sql, parts, &rows, e) < 0) {
             if (!helper_missing(h->db) && !helper_denied(h->db))
                 return -1;
             note_missing(missing, numbers[i].table);
@@ -100,12 +134,12 @@ static int print_part(struct helper *h, const char *part, struct buf *out, struc
     return 0;
 }
 
-static int print_statuses(struct helper *h, struct buf *out, struct err *e) {
+static int print_statuses(struct helper *h, const char *parts, struct buf *out, struct err *e) {
     autorows struct db_rows rows = {0};
-    if (db_query(h->db,
-                 "SELECT COALESCE(status, 'none'), COUNT(*) FROM civicrm_mailing_job WHERE is_test "
-                 "= 0 AND COALESCE(job_type, '') <> 'child' GROUP BY 1 ORDER BY 1",
-                 &rows, e) < 0)
+    if (query(h,
+              "SELECT COALESCE(status, 'none'), COUNT(*) FROM {parts} j WHERE is_test = 0 AND "
+              "COALESCE(job_type, '') <> 'child' GROUP BY 1 ORDER BY 1",
+              parts, &rows, e) < 0)
         return helper_missing(h->db) || helper_denied(h->db) ? 0 : -1;
     buf_str(out, ",\"by_status\":{");
     for (size_t i = 0; i < rows.n; i++) {
@@ -141,15 +175,18 @@ static int print_jobs(struct helper *h, struct buf *out, struct buf *missing, st
 }
 
 int backlog_print(struct helper *h, struct buf *out, struct err *e) {
-    autobuf struct buf missing = {0};
+    autobuf struct buf missing = {0}, parts = {0};
+    if (parts_of(h, &parts, e) < 0)
+        return -1;
     buf_str(out, "{\"civicrm\":[");
     if (print_jobs(h, out, &missing, e) < 0)
         return -1;
     buf_str(out, "],\"mail\":{");
-    if (print_part(h, "mail", out, &missing, e) < 0 || print_statuses(h, out, e) < 0)
+    if (print_part(h, "mail", parts.data, out, &missing, e) < 0 ||
+        print_statuses(h, parts.data, out, e) < 0)
         return -1;
     buf_str(out, "},\"runs\":{");
-    if (print_part(h, "runs", out, &missing, e) < 0)
+    if (print_part(h, "runs", parts.data, out, &missing, e) < 0)
         return -1;
     buf_printf(out, "},\"missing\":[%s]}\n", missing.data ? missing.data : "");
     return 0;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Mail of a real CiviCRM under civinit-jobs: whatever happens, nobody is lost and nobody gets a mail twice."""
 import collections
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,8 @@ def outage(t, said, begin, end, check=False):
         t.lacks(done.stdout + done.stderr, "smtp: smtp:")
         t.equal((site.marks(), site.sink.accepted), ((0, 0), []), "recipients marked, mailed")
         site.sql("UPDATE civicrm_job SET last_run = NULL")
+        backlog = t.run(civitest.program("civinit-jobs-helper"), "backlog", "--config", config)
+        t.equal(json.loads(backlog.stdout)["mail"]["pending"], PEOPLE, "people who wait")
     end(site)
     done = site.once(t, config)
     t.equal(done.returncode, 0, done.stderr)

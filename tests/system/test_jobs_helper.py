@@ -339,6 +339,18 @@ def test_backlog(t):
     t.equal([got["runs"]["begun_24h"], got["runs"]["finished_24h"]], [1, 1])
 
 
+def test_backlog_of_what_is_held(t):
+    """Mail that we paused still waits; what an administrator paused does not."""
+    site = Site(t, TABLES + MAILINGS)
+    site.sql("INSERT INTO civicrm_mailing_recipients (mailing_id) VALUES (2),(2); INSERT INTO civicrm_mailing_event_queue (job_id) VALUES (3),(8)")
+    before = json.loads(site.ok("backlog"))["mail"]
+    t.equal((before["pending"], before["paused"]), (3, 1))
+    site.ok("hold-mail")
+    held = json.loads(site.ok("backlog"))["mail"]
+    before["oldest_due_s"] = held["oldest_due_s"] = held["oldest_due_s"] >= before["oldest_due_s"]
+    t.equal(held, before)
+
+
 def test_backlog_elsewhere(t):
     site = Site(t, tables="")
     got = json.loads(site.ok("backlog"))
