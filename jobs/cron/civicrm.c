@@ -151,7 +151,7 @@ static enum result result_of(const char *word) {
 
 // One line per CiviCRM job goes into the log, the last one decides.
 static void take_verdict_line(struct run *r, const char *line) {
-    char name[300], outcome[32], message[1000], word[32];
+    char name[300], outcome[32], message[1000], word[32], quoted[600], text[1200];
     if (jsonline_text(line, "run", word, sizeof word)) {
         enum result result = result_of(word);
         if (!jsonline_text(line, "reason", message, sizeof message))
@@ -173,8 +173,9 @@ static void take_verdict_line(struct run *r, const char *line) {
                 strcmp(outcome, "unfinished") == 0;
     log_msg(good ? LOG_INFO : LOG_ERROR,
             "job=%s run=%s civicrm_job=\"%s\" outcome=%s seconds=%lld%s%s%s", r->job->name,
-            r->o.run, name, outcome, (long long)jsonline_int(line, "seconds", 0),
-            *message ? " message=\"" : "", message, *message ? "\"" : "");
+            r->o.run, run_quoted(name, quoted, sizeof quoted), outcome,
+            (long long)jsonline_int(line, "seconds", 0), *message ? " message=\"" : "",
+            run_quoted(message, text, sizeof text), *message ? "\"" : "");
 }
 
 // Judges what ran since mark. id: of the one CiviCRM job that ran, or NULL.

@@ -120,8 +120,12 @@ static void refuse(struct loop *l, size_t i, enum result result, int code, const
                         .mail_held = l->mail_held};
     o.started_ms = o.ended_ms = clock_wall_ms();
     snprintf(o.reason, sizeof o.reason, "%s", reason);
-    log_msg(result == RESULT_HELD ? LOG_WARNING : LOG_NOTICE, "job=%s outcome=%s reason=\"%s\"",
-            l->jobs->v[i].name, result_word(result), reason);
+    char quoted[2 * sizeof o.reason];
+    log_msg(result_bad(result)      ? LOG_ERROR
+            : result == RESULT_HELD ? LOG_WARNING
+                                    : LOG_NOTICE,
+            "job=%s outcome=%s reason=\"%s\"", l->jobs->v[i].name, result_word(result),
+            run_quoted(o.reason, quoted, sizeof quoted));
     finish(l, &o);
 }
 
@@ -432,9 +436,11 @@ static int loop_run(struct loop *l) {
         turn(l);
     }
     lock_release(&l->lock);
-    while (l->lock.pid > 0 && waitpid(l->lock.pid, NULL, 0) < 0 && errno == EINTR)
-        ;
     save(l);
+    // The next pod, or whoever waits for our end, is to find the lock free; but a database that
+    // hangs is not waited for.
+    for (int i = 0; i < 200 && l->lock.pid > 0 && waitpid(l->lock.pid, NULL, WNOHANG) == 0; i++)
+        poll(NULL, 0, 10);
     return l->once ? l->worst : EX_OK;
 }
 

@@ -34,6 +34,17 @@ void run_result(struct run *r, enum result result, int code, const char *fmt, ..
             *p = ' ';
 }
 
+const char *run_quoted(const char *text, char *buf, size_t size) {
+    size_t n = 0;
+    for (; *text && n + 3 < size; text++) {
+        if (*text == '"' || *text == '\\')
+            buf[n++] = '\\';
+        buf[n++] = *text;
+    }
+    buf[n] = 0;
+    return buf;
+}
+
 bool run_stopping(const struct run *r) {
     return r->w.drain || r->w.kill || r->w.lost || r->w.lock_event == LOCK_LOST;
 }
@@ -317,6 +328,7 @@ static void sleep_until(struct run *r, int64_t until_ms) {
 
 static void report(const struct run *r) {
     const struct outcome *o = &r->o;
+    char reason[2 * sizeof o->reason];
     enum log_level level = result_bad(o->result)         ? LOG_ERROR
                            : o->result == RESULT_HELD    ? LOG_WARNING
                            : o->result == RESULT_SKIPPED ? LOG_NOTICE
@@ -327,7 +339,8 @@ static void report(const struct run *r) {
             r->job->name, o->run, result_word(o->result), o->exit, o->signal,
             (long long)(o->ended_ms - o->started_ms), (long long)o->cpu_ms, (long long)o->rss_kb,
             o->attempts, (long long)(o->due_ms ? o->started_ms - o->due_ms : 0),
-            *o->reason ? " reason=\"" : "", o->reason, *o->reason ? "\"" : "");
+            *o->reason ? " reason=\"" : "", run_quoted(o->reason, reason, sizeof reason),
+            *o->reason ? "\"" : "");
 }
 
 void run_job(struct run *r) {
@@ -349,9 +362,10 @@ void run_job(struct run *r) {
         int64_t backoff = r->job->backoff_ms;
         attempt(r);
         for (int i = 0; i < r->job->retry && result_bad(r->o.result) && !run_stopping(r); i++) {
+            char reason[2 * sizeof r->o.reason];
             log_warning("job=%s run=%s attempt=%d outcome=%s reason=\"%s\" retry_ms=%lld",
                         r->job->name, r->o.run, r->o.attempts, result_word(r->o.result),
-                        r->o.reason, (long long)backoff);
+                        run_quoted(r->o.reason, reason, sizeof reason), (long long)backoff);
             sleep_until(r, clock_mono_ms() + backoff);
             if (!run_stopping(r))
                 attempt(r);

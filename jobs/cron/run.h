@@ -48,6 +48,9 @@ char **run_argv(const struct run *r, struct err *e);
 __attribute__((format(printf, 4, 5))) void run_result(struct run *r, enum result result, int code,
                                                       const char *fmt, ...);
 
+// text as it stands between quotes in a log line, into buf; returns buf.
+const char *run_quoted(const char *text, char *buf, size_t size);
+
 // The outcome of a command by its end alone.
 void run_judge(struct run *r, const struct run_end *end);
 

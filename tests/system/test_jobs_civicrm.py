@@ -97,7 +97,7 @@ def test_the_verdict_decides_although_the_exit_code_is_0(t):
     t.match(asked[3], r"^verdict --mark 41 --exit 0 --signal 0 --output /proc/\d+/fd/\d+$")
     with open(t.path("bin/output")) as f:
         t.equal(sorted(f.read().split()), ["loud", "said"])
-    t.match(r.stderr, r'^civinit-jobs: info: job=civi run=\w+ civicrm_job="Send "it"" outcome=success seconds=2$')
+    t.match(r.stderr, r'^civinit-jobs: info: job=civi run=\w+ civicrm_job="Send \\"it\\"" outcome=success seconds=2$')
     t.match(r.stderr, r'^civinit-jobs: error: job=civi run=\w+ civicrm_job="Réduire" outcome=failure seconds=0 message="no such table"$')
     t.match(r.stderr, r'^civinit-jobs: error: job=civi .*outcome=failure exit=0 .*reason="Réduire: no such table"$')
     t.equal(rig.state()["mail"], {"pending": 3})
