@@ -101,6 +101,7 @@ static int fail(const struct err *e) {
 static int supervise(struct plan *p, const struct plan_options *o) {
     static struct sup s;
     struct err e;
+    s.plan = p;
     if (control_taken(p->run_dir)) {
         err_set(&e, EX_TEMPFAIL, "another civinit runs with %s", p->run_dir);
         return fail(&e);
@@ -112,7 +113,7 @@ static int supervise(struct plan *p, const struct plan_options *o) {
 
 int cli_run(int argc, char **argv) {
     struct plan_options o = {.role = argv[0]};
-    struct conf paths = {0};
+    static struct conf paths; // the path lives as long as we do
     struct err e;
     int rc = take_options(argc, argv, &o);
     if (rc)
