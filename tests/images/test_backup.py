@@ -74,6 +74,10 @@ def tool(i, *words):
                        "--entrypoint", "civinit-backup", pods.image("backup"), *words, check=False)
 
 
+def site_and_backup(i):
+    return ["--volume", f"{i.name}-backup:/backup:ro", "--volume", f"{i.name}-site:/var/www/html"]
+
+
 def create(i, **more):
     """The CronJob's pod, to its end."""
     pod = i.play("backup.yaml", settings=NAMES, **more)
@@ -99,10 +103,20 @@ def test_made_verified_restored(t):
     for name in os.listdir(site):
         path = os.path.join(site, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-    c = i.run("backup", "restore", "--", "--db", "--in-place", archive, settings=NAMES, options=[
-        "--volume", f"{i.name}-backup:/backup:ro", "--volume", f"{i.name}-site:/var/www/html"])
+    c = i.run("backup", "restore", "--", "--db", "--in-place", archive, settings=NAMES, options=site_and_backup(i))
     t.equal(c.wait_end(), 0, f"exit code; {c.logs()[-4000:]}")
     t.equal(content(i), before, "what came back")
+
+
+def test_drill(t):
+    """A restore into scratch databases and a scratch folder, compared, with nothing left of it."""
+    i = the_instance()
+    if not finals(i):
+        create(i)
+    c = i.run("backup", "restore", "--", "--drill", "latest", settings=NAMES, options=site_and_backup(i))
+    t.equal(c.wait_end(), 0, f"exit code; {c.logs()[-3000:]}")
+    t.contains(c.logs(), "proven")
+    t.lacks(i.sql(shared["db"], "SHOW DATABASES").stdout, "drill")
 
 
 def test_flipped_bit(t):

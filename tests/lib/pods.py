@@ -117,7 +117,7 @@ def name_of(document):
 
 def as_pod(document):
     """A StatefulSet, Deployment or CronJob as the Pod of its template, under its own name."""
-    if kind(document) not in ("StatefulSet", "Deployment", "CronJob"):
+    if kind(document) not in ("StatefulSet", "Deployment", "CronJob", "Job"):
         return document
     start = [m for m in re.finditer(r"^( *)template:\n", document, re.M)][-1]
     block = re.match(rf"(?:{start[1]} +.*\n|\n)*", document[start.end():])[0]
@@ -205,7 +205,7 @@ class Instance:
             lines = [m for m in re.finditer(rf"^  {key}: .*\n", common, re.M)]
             for m in reversed(lines[1:]):
                 common = common[:m.start()] + common[m.end():]
-        pods = [as_pod(d) for d in documents(self.spec(file, changes)) if kind(d) in ("StatefulSet", "Deployment", "CronJob")]
+        pods = [as_pod(d) for d in documents(self.spec(file, changes)) if kind(d) in ("StatefulSet", "Deployment", "CronJob", "Job")]
         if drop_in:
             role, lines = drop_in
             common += (f"---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {self.name}-drop-in-{role}\ndata:\n"
