@@ -109,13 +109,14 @@ int store_open_archive(const struct options *o, const char *archive, struct stor
         where = ".";
     if (!*name)
         return err_set(e, EX_USAGE, "%s: names a folder, not an archive", archive);
-    autofree char *copy = strdup(name);
-    if (!copy)
-        return err_set(e, EX_OSERR, "out of memory");
     if (store_open(o, where, ret, e) < 0)
         return -1;
-    *ret_name = take_ptr(&copy);
-    return 0;
+    *ret_name = strdup(name);
+    if (*ret_name)
+        return 0;
+    store_free(*ret);
+    *ret = NULL;
+    return err_set(e, EX_OSERR, "out of memory");
 }
 
 void store_free(struct store *s) {
