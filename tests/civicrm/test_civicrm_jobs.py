@@ -21,7 +21,7 @@ def told(text):
 def outcome(t, text):
     """Outcome and reason of the run."""
     m = t.match(text, r'job=civicrm run=\w+ outcome=(\w+) .*?(?: reason="(.*)")?$')
-    return m[1], m[2] or ""
+    return m[1], (m[2] or "").replace('\\"', '"')
 
 
 # Job, exit code of the run, its outcome, that of the job, what is said.
