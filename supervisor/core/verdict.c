@@ -20,6 +20,9 @@ enum svc_event verdict_event(const struct verdict *v) {
         return SVC_ENDED;
     if (v->policy != VERDICT_ALWAYS && verdict_ok(v))
         return SVC_FINISHED;
+    // To wait as long again would only hide from the cluster what is missing.
+    if (v->never_ready)
+        return SVC_GAVE_UP;
     bool more = v->max_restarts == 0 || v->restarts < v->max_restarts;
     return v->policy != VERDICT_NEVER && more ? SVC_AGAIN : SVC_GAVE_UP;
 }

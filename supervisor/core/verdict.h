@@ -17,6 +17,7 @@ struct verdict {
     bool main;          // of the container
     bool asked;         // it was stopped because a person or the container's end wants it
     bool failed_check;  // it was stopped because it was unhealthy or not ready in time
+    bool never_ready;   // … in time, and it had not been ready once before
     int code;           // its exit code, if signal is 0
     int signal;         // what killed it, or 0
     int stop_signal;    // what it is asked to stop with

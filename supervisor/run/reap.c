@@ -17,18 +17,19 @@
 
 static struct verdict verdict_of(const struct sup *s, const struct svc *v) {
     const struct plan_service *d = v->def;
-    return (struct verdict){.main = d->main,
-                            .asked = v->cause == CAUSE_ASKED || s->phase >= SUP_STOPPING,
-                            .failed_check =
-                                v->cause == CAUSE_UNHEALTHY || v->cause == CAUSE_NOT_READY,
-                            .code = v->code,
-                            .signal = v->signal,
-                            .stop_signal = d->stop_signal,
-                            .success = d->success,
-                            .nsuccess = d->nsuccess,
-                            .policy = d->restart,
-                            .restarts = v->in_row,
-                            .max_restarts = d->max_restarts};
+    return (struct verdict){
+        .main = d->main,
+        .asked = v->cause == CAUSE_ASKED || s->phase >= SUP_STOPPING,
+        .failed_check = v->cause == CAUSE_UNHEALTHY || v->cause == CAUSE_NOT_READY,
+        .never_ready = v->cause == CAUSE_NOT_READY && !v->def->task && !v->was_ready,
+        .code = v->code,
+        .signal = v->signal,
+        .stop_signal = d->stop_signal,
+        .success = d->success,
+        .nsuccess = d->nsuccess,
+        .policy = d->restart,
+        .restarts = v->in_row,
+        .max_restarts = d->max_restarts};
 }
 
 // "exited with 1 after 3.2s", "killed by signal 9 (KILL): out of memory".
@@ -51,7 +52,7 @@ static void finish(struct sup *s, struct svc *v, const char *how) {
     // A failed check is the reason, and how it then ended is not.
     snprintf(before, sizeof before, "%s", x.failed_check ? v->reason : how);
     v->never_ready = v->cause == CAUSE_NOT_READY && !v->def->task;
-    bool limit = event == SVC_GAVE_UP && x.policy != VERDICT_NEVER;
+    bool limit = event == SVC_GAVE_UP && !x.never_ready && x.policy != VERDICT_NEVER;
     sup_because(v, "%.*s%s", SUP_REASON - 80, before,
                 limit ? v->def->task ? "; no try is left" : "; restart limit is used up" : "");
     bool again = event == SVC_AGAIN || (event == SVC_ENDED && v->wanted && s->phase < SUP_STOPPING);

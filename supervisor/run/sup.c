@@ -142,6 +142,7 @@ void sup_feed(struct sup *s, struct svc *v, enum svc_event event) {
         v->since_ms = clock_wall_ms();
         if (step.next == SVC_READY) {
             v->timer_ms = 0;
+            v->was_ready = true;
             v->ready_at_ms = s->now_ms;
             v->took_ms = s->now_ms - v->started_ms;
         }

@@ -39,6 +39,7 @@ struct svc {
     bool wanted;
     bool removed; // by a reload: it goes when it is down
     enum svc_cause cause;
+    bool was_ready;     // at least once, in any of its lives
     bool never_ready;   // its last failure was that it did not become ready
     pid_t pid;          // the main process; 0: none, or it has ended and left others of its group
     pid_t leader;       // who we started; differs from pid after MAINPID=

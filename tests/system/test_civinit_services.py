@@ -109,12 +109,36 @@ after = db
 command = sleep 1000
 ready = exec:sh -c 'echo the table is missing; exit 1'
 ready_timeout = 300ms
-max_restarts = 1
-backoff = 1ms
+restart = always
 """)
     t.equal(c.wait(), 69, "a dependency never became ready")
     t.contains(c.log(), "service db: stopping: not ready within 300ms: the table is missing")
+    t.equal(c.log().count("service db: starting"), 1, "starts")
     t.lacks(c.log(), "service m: starting")
+
+
+def test_not_ready_again_is_a_failure_like_others(t):
+    """Once it has been ready, restarts go on."""
+    c = Container(t, """
+[container]
+main = m
+[service m]
+command = sleep 1000
+[service db]
+command = sh -c 'echo x >>{dir}/runs; exec sleep 1000'
+ready = exec:sh -c '[ ! -e {dir}/away ]'
+ready_timeout = 200ms
+restart = always
+max_restarts = 3
+backoff = 1ms
+health = exec:sh -c '[ ! -e {dir}/away ]'
+health_interval = 10ms
+health_failures = 1
+""")
+    c.wait_container("ready")
+    t.write("away", "")
+    t.equal(c.wait(), 69, "exit code")
+    t.equal(open(t.path("runs")).read(), "x\n" * 4, "runs")
 
 
 def test_ready_by_probe(t):
