@@ -278,6 +278,19 @@ static void timers(struct sup *s) {
     stop_timers(s);
 }
 
+// Most containers are gone a moment after their services were asked to stop: the status file is
+// written then only if they are not.
+static bool can_wait(struct sup *s) {
+    enum {
+        MOMENT_MS = 2
+    };
+    if (s->phase < SUP_STOPPING)
+        return false;
+    if (!s->publish_ms)
+        s->publish_ms = s->now_ms + MOMENT_MS;
+    return s->now_ms < s->publish_ms;
+}
+
 // From here on nothing makes process 1 exit but the end of everything: what fails is tried again.
 int sup_run(struct sup *s) {
     for (;;) {
@@ -290,9 +303,11 @@ int sup_run(struct sup *s) {
             oom_open(s);
             logs_begin(s);
         }
-        if (s->dirty)
+        if (s->dirty && !can_wait(s))
             publish(s);
         int64_t until = next_timer(s);
+        if (s->dirty)
+            nearer(&until, s->publish_ms);
         if (!until && !s->slim) {
             s->slim = true;
             loop_slim();

@@ -120,6 +120,7 @@ struct sup {
     bool dirty;         // the status file is to be written
     bool announced;     // run dir and control socket have been made
     bool slim;          // loop_slim was called
+    int64_t publish_ms; // while stopping: when the status file is written, if need be
     bool publish_failed;
     struct statusfile_service *lines;
     char *text;
