@@ -110,6 +110,7 @@ struct sup {
     int64_t kill_ms;     // when all that is left is killed, 0: not stopping
     int64_t deadline_ms; // when we are gone, whatever happens
     int64_t scan_ms;     // when the rest is looked at again; 0: not
+    int64_t publish_ms;  // while stopping: when the status file is written, if need be
     bool rest_killed;
     bool no_children;  // the last wait said so
     bool reaped;       // something has been, since the last look
@@ -120,7 +121,6 @@ struct sup {
     bool dirty;         // the status file is to be written
     bool announced;     // run dir and control socket have been made
     bool slim;          // loop_slim was called
-    int64_t publish_ms; // while stopping: when the status file is written, if need be
     bool publish_failed;
     struct statusfile_service *lines;
     char *text;
