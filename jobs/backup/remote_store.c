@@ -1,0 +1,131 @@
+#include "backup/remote_store.h"
+
+#include "backup/remote.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+static struct remote_store *self(struct store *s) {
+    return (struct remote_store *)s;
+}
+
+int remote_connect(struct remote_store *r, const struct wire_login *login, struct err *e) {
+    return wire_new(login, &r->wire, e) < 0 ? -1 : wire_new(login, &r->reading, e);
+}
+
+char *remote_url(const struct remote_store *r, const char *name) {
+    struct buf b = {0};
+    buf_str(&b, r->base);
+    wire_encode(&b, name, false);
+    if (!b.failed)
+        return b.data;
+    buf_free(&b);
+    return NULL;
+}
+
+int remote_refused(struct remote_store *r, const struct wire_answer *a, const char *what,
+                   struct err *e) {
+    wire_status(a->status, what, &a->body, e);
+    return err_wrap(e, "%s", r->store.where);
+}
+
+int remote_begin(struct remote_store *r, const char *name, struct err *e) {
+    if (remote_part(name, r->part, sizeof r->part, e) < 0)
+        return -1;
+    snprintf(r->name, sizeof r->name, "%s", name);
+    return 0;
+}
+
+int remote_write(struct store *s, const void *data, size_t len, struct err *e) {
+    return wire_push(self(s)->wire, data, len, e) < 0 ? err_wrap(e, "%s", s->where) : 0;
+}
+
+int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret_size,
+                struct err *e) {
+    struct remote_store *r = self(s);
+    autofree char *url = remote_url(r, name);
+    struct wire_answer a = {0};
+    int64_t size = -1;
+    if (!url)
+        return err_set(e, EX_OSERR, "out of memory");
+    struct wire_request q = {.url = url, .headers = r->get_headers, .offset = offset};
+    if (wire_get(r->reading, &q, &a.status, &size, e) < 0)
+        return err_wrap(e, "%s: %s", s->where, name);
+    if (a.status && a.status != (offset ? 206 : 200)) { // SFTP has no status
+        wire_stop(r->reading);
+        return remote_refused(r, &a, name, e);
+    }
+    *ret_size = size < 0 ? -1 : size + (int64_t)offset;
+    return 0;
+}
+
+ssize_t remote_read(struct store *s, void *data, size_t size, struct err *e) {
+    ssize_t n = wire_pull(self(s)->reading, data, size, e);
+    return n < 0 ? err_wrap(e, "%s", s->where) : n;
+}
+
+void remote_close_read(struct store *s) {
+    wire_stop(self(s)->reading);
+}
+
+struct listing {
+    store_each *each;
+    void *arg;
+    struct buf stale; // names, each ended by NUL
+};
+
+static int take_archive(void *arg, const char *name, int64_t size, int64_t mtime_ms) {
+    struct listing *l = arg;
+    return *name == '.' ? 0 : l->each(l->arg, name, size, mtime_ms);
+}
+
+// Where the server tells no time, the age is in the name of the archive it was to be.
+static int take_stale(void *arg, const char *name, int64_t size, int64_t mtime_ms) {
+    struct listing *l = arg;
+    char whole[256];
+    int64_t made_s;
+    if (!remote_is_part(name) || strlen(name) >= sizeof whole)
+        return 0;
+    snprintf(whole, sizeof whole, "%.*s", (int)strlen(name) - 6, name + 1);
+    if (!store_name_time(whole, NULL, &made_s))
+        return 0;
+    int64_t then_ms = mtime_ms ? mtime_ms : made_s * 1000;
+    if (clock_wall_ms() - then_ms > REMOTE_STALE_S * 1000LL)
+        buf_add(&l->stale, name, strlen(name) + 1);
+    return 0;
+}
+
+int remote_list(struct store *s, store_each *each, void *arg, struct err *e) {
+    struct listing l = {.each = each, .arg = arg};
+    return self(s)->walk(s, take_archive, &l, e);
+}
+
+int remote_sweep(struct store *s, int *ret_removed, struct err *e) {
+    struct listing l = {0};
+    *ret_removed = 0;
+    int rc = self(s)->walk(s, take_stale, &l, e);
+    for (size_t at = 0; rc == 0 && at < l.stale.len; at += strlen(l.stale.data + at) + 1)
+        if (s->ops->remove(s, l.stale.data + at, NULL) == 0)
+            ++*ret_removed;
+    buf_free(&l.stale);
+    return rc;
+}
+
+int remote_lock(struct store *s, struct err *e) {
+    return 0;
+}
+
+int64_t remote_space(struct store *s) {
+    return -1;
+}
+
+void remote_close(struct remote_store *r) {
+    wire_free(r->wire);
+    wire_free(r->reading);
+    free(r->base);
+}
