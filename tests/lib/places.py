@@ -207,7 +207,7 @@ Require valid-user
 
 class Proxy:
     """HTTP in between. rule(method, path) is called for each request: None lets it pass, a number is answered instead,
-    "cut" breaks the connection, "damage" changes a byte of the answer, a function is called and then the request passes."""
+    "cut" breaks the connection, "lose" does so after the server has done what was asked, "damage" changes a byte of the answer, a function is called and then the request passes."""
 
     def __init__(self, t, port, rule=lambda method, path: None):
         self.rule = rule
@@ -218,7 +218,7 @@ class Proxy:
             protocol_version = "HTTP/1.1"
 
             def handle_any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.body()
                 outer.seen.append((self.command, self.path))
                 verdict = outer.rule(self.command, self.path)
                 if callable(verdict):
@@ -227,22 +227,40 @@ class Proxy:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
-                if verdict and verdict != "damage":
+                if verdict and verdict not in ("damage", "lose"):
                     self.reply(verdict, [], b"<Error><Code>SlowDown</Code></Error>")
                     return
                 c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
                 c.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for k, v in self.headers.items():
-                    if k.lower() not in ("expect", "connection"):
+                    if k.lower() == "destination":  # WebDAV's, which must be the server's own address
+                        v = v.replace(f":{outer.port}/", f":{port}/")
+                    if k.lower() not in ("expect", "connection", "transfer-encoding", "content-length"):
                         c.putheader(k, v)
+                if body or self.command in ("PUT", "POST"):
+                    c.putheader("Content-Length", str(len(body)))
                 c.endheaders(body or None)
                 answer = c.getresponse()
                 data = answer.read()
+                if verdict == "lose":
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
                 if verdict == "damage" and data:
                     data = data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:]
                 self.reply(answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in
                                            ("transfer-encoding", "connection", "content-length")], data, answer.getheader("Content-Length"))
                 c.close()
+
+            def body(self):
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                whole = b""
+                while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
+                    whole += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return whole
 
             def reply(self, status, headers, data, length=None):
                 self.send_response_only(status)

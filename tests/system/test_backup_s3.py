@@ -163,6 +163,23 @@ def test_errors_that_pass_are_tried_again(t):
     same(t, "latest", config(t, where, folder), folder)
 
 
+def test_answers_that_are_lost_are_no_failure(t):
+    """The server has done what was asked, but nobody said so: each request is repeated, the completion too."""
+    where = place(t)
+    folder = noise(t, 11)
+    lost = set()
+
+    def rule(method, path):
+        if method in ("PUT", "POST") and "uploadId" in path and (method, path) not in lost:
+            lost.add((method, path))
+            return "lose"
+    proxy = places.Proxy(t, where.port, rule)
+    run(t, "create", "--config", config(t, where, folder, port=proxy.port))
+    assert len([m for m, _ in lost if m == "PUT"]) >= 3 and len([m for m, _ in lost if m == "POST"]) == 1, lost
+    t.equal((len(where.names()), where.uploads()), (1, []))
+    same(t, "latest", config(t, where, folder), folder)
+
+
 def test_errors_that_stay_publish_nothing_and_abort(t):
     where = place(t)
     folder = noise(t, 11)

@@ -75,4 +75,19 @@ def test_errors_in_the_middle_publish_nothing(t):
     t.equal(len([n for n in where.names() if not n.startswith(".")]), 1)
 
 
+def test_an_answer_that_is_lost_is_no_failure(t):
+    """The archive has its name, but nobody said so: the repeated MOVE finds nothing to move."""
+    where = places.Dav(t)
+    lost = []
+
+    def rule(method, path):
+        if method == "MOVE" and not lost:
+            lost.append(path)
+            return "lose"
+    proxy = places.Proxy(t, where.port, rule)
+    run(t, "create", "--config", config(t, where, tree(t), destination=f"http://127.0.0.1:{proxy.port}", verify="yes"))
+    t.equal(len(lost), 1)
+    t.equal([n.startswith(".") for n in where.names()], [False])
+
+
 civitest.main(globals())
