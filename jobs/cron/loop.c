@@ -83,22 +83,34 @@ static void take_signals(struct loop *l) {
     slots_reap(&l->slots);
 }
 
-static void arm(struct loop *l) {
+static int set_timer(struct loop *l) {
     int64_t due_ms = l->slots.stopping || l->once ? NEXT_NEVER : sched_first(&l->sched, NULL);
     struct itimerspec t = {0};
     t.it_value.tv_sec = due_ms == NEXT_NEVER ? INT32_MAX * 2LL : due_ms / 1000;
     t.it_value.tv_nsec = due_ms == NEXT_NEVER ? 0 : due_ms % 1000 * 1000000;
-    timerfd_settime(l->timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &t, NULL);
+    return timerfd_settime(l->timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &t, NULL);
+}
+
+static void clock_was_set(struct loop *l) {
+    int64_t now = clock_wall_ms(), offset = now - clock_mono_ms();
+    log_notice("the clock was set by %lld ms", (long long)(offset - l->clock_offset_ms));
+    sched_jumped(&l->sched, l->slots.jobs, now, offset - l->clock_offset_ms);
+    l->clock_offset_ms = offset;
+}
+
+// Set while we were about something else, the clock is only told of here (timerfd_create(2),
+// NOTES).
+static void arm(struct loop *l) {
+    if (set_timer(l) < 0 && errno == ECANCELED) {
+        clock_was_set(l);
+        set_timer(l);
+    }
 }
 
 static void take_time(struct loop *l) {
     uint64_t ticks;
-    if (read(l->timer, &ticks, sizeof ticks) < 0 && errno == ECANCELED) {
-        int64_t now = clock_wall_ms(), offset = now - clock_mono_ms();
-        log_notice("the clock was set by %lld ms", (long long)(offset - l->clock_offset_ms));
-        sched_jumped(&l->sched, l->slots.jobs, now, offset - l->clock_offset_ms);
-        l->clock_offset_ms = offset;
-    }
+    if (read(l->timer, &ticks, sizeof ticks) < 0 && errno == ECANCELED)
+        clock_was_set(l);
     size_t i;
     int64_t when;
     for (enum sched_action a;
