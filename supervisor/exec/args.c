@@ -150,8 +150,21 @@ static void tini_environment(struct exec_options *o) {
     o->group = getenv("TINI_KILL_PROCESS_GROUP") != NULL;
 }
 
+// "PROGRAM -- ARGS", as its usage says: the "--" is not the program's.
+static void drop_dashes(int argc, char **argv) {
+    if (strcmp(argv[optind - 1], "--") == 0)
+        return;
+    for (int i = optind; i < argc && (*argv[i] != '-' || strcmp(argv[i], "--") == 0); i++) {
+        if (*argv[i] != '-')
+            continue;
+        memmove(argv + i, argv + i + 1, (argc - i) * sizeof *argv);
+        return;
+    }
+}
+
 static struct verdict tini_options(struct exec_options *o, int argc, char **argv) {
     tini_environment(o);
+    o->not_started = 1;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         puts("tini version 0.19.0 (civinit " CIVINIT_VERSION ")");
         return stop_with(0);
@@ -195,6 +208,7 @@ static struct verdict tini_options(struct exec_options *o, int argc, char **argv
         tini_help(stderr);
         return stop_with(1);
     }
+    drop_dashes(argc, argv);
     if (getpid() != 1 && !o->subreaper && o->verbosity >= 1)
         fprintf(stderr,
                 "%s: warning: neither process 1 nor a subreaper (-s): orphans are not reaped\n",
@@ -226,7 +240,8 @@ static struct verdict dumb_init_options(struct exec_options *o, int argc, char *
         {"version", no_argument, NULL, 'V'},      {0}};
     o->session = o->group = o->end_rest = o->job_control = !variable_is("DUMB_INIT_SETSID", "0");
     o->own_group = false;
-    o->not_found = o->not_executable = 2;
+    o->not_found = o->not_executable = o->not_started = 2;
+    o->faults = true;
     if (variable_is("DUMB_INIT_DEBUG", "1"))
         o->verbosity = 3;
     int c;

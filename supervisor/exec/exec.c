@@ -52,8 +52,11 @@ __attribute__((format(printf, 4, 5))) static void say(const struct exec_options 
 }
 
 void exec_defaults(struct exec_options *o) {
-    *o = (struct exec_options){
-        .own_group = true, .verbosity = 1, .not_found = 127, .not_executable = 126};
+    *o = (struct exec_options){.own_group = true,
+                               .verbosity = 1,
+                               .not_found = 127,
+                               .not_executable = 126,
+                               .not_started = 126};
     for (int s = 0; s < EXEC_SIGNALS; s++)
         o->rewrite[s] = -1;
 }
@@ -88,7 +91,9 @@ static int start(struct state *s, const sigset_t *mask) {
     if (failed) {
         waitpid(pid, NULL, 0);
         say(s->o, SAY_ERROR, "error", "%s: %s", s->o->argv[0], strerrordesc_np(failed));
-        return failed == ENOENT || failed == ENOTDIR ? s->o->not_found : s->o->not_executable;
+        return failed == ENOENT   ? s->o->not_found
+               : failed == EACCES ? s->o->not_executable
+                                  : s->o->not_started;
     }
     s->child = pid;
     say(s->o, SAY_INFO, "info", "started %s as process %d", s->o->argv[0], pid);
@@ -156,21 +161,37 @@ static int exit_code(const struct exec_options *o, int status) {
     return o->success[code & 0xff] ? 0 : code;
 }
 
+// Gives the terminal up, so that the command's session can have it. The kernel hangs up on who
+// leads the session that loses it: on us, and that is nothing to pass on.
+static void leave_terminal(void) {
+    sigset_t hang_up;
+    sigemptyset(&hang_up);
+    sigaddset(&hang_up, SIGHUP);
+    sigaddset(&hang_up, SIGCONT);
+    if (ioctl(0, TIOCNOTTY) < 0)
+        return;
+    while (sigtimedwait(&hang_up, NULL, &(struct timespec){0}) > 0)
+        ;
+}
+
+static void block(const struct exec_options *o, sigset_t *ret_all, sigset_t *ret_before) {
+    static const int faults[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
+    sigfillset(ret_all);
+    for (unsigned i = 0; i < sizeof faults / sizeof *faults && !o->faults; i++)
+        sigdelset(ret_all, faults[i]);
+    sigprocmask(SIG_SETMASK, ret_all, ret_before);
+}
+
 int exec_run(const struct exec_options *o) {
     struct state s = {.o = o};
     sigset_t all, before;
-    sigfillset(&all);
-    // What the processor raises must not be blocked: it would be lost, not kept.
-    static const int faults[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS};
-    for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
-        sigdelset(&all, faults[i]);
-    sigprocmask(SIG_SETMASK, &all, &before);
+    block(o, &all, &before);
     if (o->parent_death && prctl(PR_SET_PDEATHSIG, o->parent_death) < 0)
         say(o, SAY_WARNING, "warning", "parent death signal: %s", strerrordesc_np(errno));
     if (o->subreaper && getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         say(o, SAY_WARNING, "warning", "cannot adopt orphans: %s", strerrordesc_np(errno));
     if (o->session)
-        ioctl(0, TIOCNOTTY);
+        leave_terminal();
     int code = start(&s, &before);
     if (code)
         return code;

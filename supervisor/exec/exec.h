@@ -24,9 +24,10 @@ struct exec_options {
     int verbosity;         // 0 silent, 1 errors and warnings, 2 info, 3 debug
     int parent_death;      // signal we get when our parent ends, or 0
     int64_t kill_after_ms; // SIGKILL this long after the first passed-on SIGTERM, or 0: never
-    int not_found, not_executable; // exit codes when the command cannot be started
-    bool success[256];             // exit codes that become 0
-    int rewrite[EXEC_SIGNALS];     // the signal to pass on instead; 0: none, −1: as it came
+    bool faults;           // SIGABRT, SIGSEGV and the like are passed on, too, when they are sent
+    int not_found, not_executable, not_started; // exit codes when the command cannot be started
+    bool success[256];                          // exit codes that become 0
+    int rewrite[EXEC_SIGNALS]; // the signal to pass on instead; 0: none, −1: as it came
 };
 
 // Sets what is common to all dialects.

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """`civinit exec`, alone and as tini and dumb-init, as real process 1 of a PID namespace."""
 import os
+import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +142,101 @@ def test_as_dumb_init(t):
     p = t.start(dumb, "sh", "-c", f'(trap "echo told > {t.path("told")}; exit" TERM; echo up; while :; do sleep 0.05; done) & sleep 0.3')
     p.wait()
     civitest.wait_for("the rest to be told", lambda: os.path.exists(t.path("told")))
+
+
+SH = ["sh", "-c"]
+BESIDE = {
+    "tini": [[], ["-h"], ["--version", "x"], ["-z"], ["-e"], ["-p"], ["true"], ["--", "true"], ["--", "/nonexistent"],
+             ["--", "nowhere-in-path"], ["--", "/etc/passwd"], ["--", "/etc/passwd/x"], ["--", "./script"], ["--", "./folder"],
+             ["-e", "143", "--", *SH, "exit 143"], ["-e", "256", "true"], ["-e", "-1", "true"], ["-e", "x", "true"],
+             ["-e", "1", "-e", "2", "--", *SH, "exit 2"], ["-p", "SIGTERM", "true"], ["-p", "TERM", "true"], ["-p", "15", "true"],
+             ["-s", "true"], ["-g", "--", *SH, "exit 3"], ["--", *SH, "kill -9 $$"], ["-e", "137", "--", *SH, "kill -9 $$"],
+             ["--", *SH, "echo $(ps -o pid=,ppid=,pgid= -p $$)"], ["--", "grep", "Sig[^Q]", "/proc/self/status"],
+             ["sh", "--", "-c", "exit 3"], ["echo", "a", "--", "b", "--", "c"], ["--", "echo", "a", "--", "b"]],
+    "dumb-init": [[], ["-h"], ["-V"], ["-z"], ["-r"], ["true"], ["--", "true"], ["/nonexistent"], ["/etc/passwd"], ["./script"],
+                  [*SH, "exit 9"], [*SH, "kill -9 $$"], ["-r", "15:2", "true"], ["--rewrite=15:2", "true"], ["-r", "99:2", "true"],
+                  ["-r", "2:99", "true"], ["-r", "0:2", "true"], ["-r", "31:31", "true"], ["-r", "32:1", "true"],
+                  ["-r", "15:-1", "true"], ["-r", "15", "true"], ["echo", "a", "--", "b"], ["grep", "Sig[^Q]", "/proc/self/status"],
+                  *[[*o, *SH, "echo $(ps -o pid=,ppid=,pgid=,sid= -p $$)"] for o in ([], ["-c"], ["--single-child"])]],
+}
+
+
+def test_beside_the_real_ones(t):
+    """The same code and the same output as Debian's tini and dumb-init, for every option and mistake."""
+    t.write("script", "echo no first line\n", 0o755)
+    os.mkdir(t.path("folder"))
+    for name, cases in BESIDE.items():
+        real = shutil.which(name)
+        if not real:
+            raise civitest.Skip(f"{name} is not installed")
+        ours = link(t, name)
+        for arguments in cases:
+            want, got = (t.run(*NS, program, *arguments) for program in (real, ours))
+            t.equal(got.returncode, want.returncode, f"{name} {arguments}: {got.stderr}")
+            if arguments not in (["-h"], ["--version", "x"]):
+                t.equal(got.stdout, want.stdout, f"{name} {arguments}")
+    for setsid in ("0", "1", "x"):
+        want, got = (t.run(*NS, program, *SH, "echo $(ps -o pid=,ppid=,pgid=,sid= -p $$)", env={"DUMB_INIT_SETSID": setsid}).stdout
+                     for program in (shutil.which("dumb-init"), t.path("dumb-init")))
+        t.equal(got, want, f"DUMB_INIT_SETSID={setsid}")
+
+
+HEARS = """
+import os, signal, time
+numbers = [n for n in (*range(1, 32), 34, 64) if n not in (9, 17, 18, 19, 20, 21, 22)]
+for n in numbers:
+    signal.signal(n, lambda n, f: os.write(1, f"{name} {n}\\n".encode()))
+name = "child" if os.fork() == 0 else "parent"
+os.write(1, f"{name} up\\n".encode())
+while True:  # no pause(): a signal just before it would wait for the next one
+    time.sleep(0.05)
+"""
+
+
+def heard(t, program, *options):
+    """{(who, number)}: which signals reach the command and its child, of all that process 1 gets."""
+    p = t.start(*NS, program, *options, "--", sys.executable, "-c", HEARS)
+    p.wait_text("^child up")
+    p.wait_text("^parent up")
+    pid = pid1_of(p)
+    numbers = [n for n in (*range(1, 32), 34, 64) if n not in (9, 17, 18, 19, 20, 21, 22)]
+    for n in numbers:
+        os.kill(pid, n)
+    # Both hear this one in every dialect, one after the other: what was to come has come before.
+    group = "-g" in options or ("dumb-init" in program and "-c" not in options)
+    end = {"parent 64"} | ({"child 64"} if group else set())
+    civitest.wait_for("the last signal", lambda: end <= set(p.text().splitlines()))
+    p.end()
+    return {line for line in p.text().splitlines() if line[-1].isdigit()}
+
+
+def test_signals_beside_the_real_ones(t):
+    for name, options in (("tini", []), ("tini", ["-g"]), ("dumb-init", []), ("dumb-init", ["-c"]), ("dumb-init", ["-r", "15:2", "-r", "1:0"])):
+        real = shutil.which(name)
+        if not real:
+            raise civitest.Skip(f"{name} is not installed")
+        ours = t.path(name)
+        if not os.path.exists(ours):
+            link(t, name)
+        t.equal(heard(t, ours, *options), heard(t, real, *options), f"{name} {options}")
+
+
+def test_dumb_init_hands_the_terminal_on(t):
+    """It leads the terminal's session; giving that up is no reason for a SIGHUP to the command."""
+    dumb = link(t, "dumb-init")
+    pid, tty = pty.fork()
+    if pid == 0:
+        os.execv(dumb, [dumb, "sh", "-c", "echo tty $(ps -o pid=,tpgid= -p $$); read x; echo got $x"])
+    t.defer(os.close, tty)
+    said = b""
+    while not re.search(rb"tty.*\n", said):
+        said += os.read(tty, 4096)
+    os.write(tty, b"word\n")
+    while b"got word" not in said:
+        said += os.read(tty, 4096)
+    mine, foreground = t.match(said.decode(), r"tty (\d+) (\d+)").groups()
+    t.equal(foreground, mine, "the command is in front of the terminal")
+    t.equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
 
 
 def test_stalled_stderr_does_not_stall(t):
