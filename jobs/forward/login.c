@@ -37,7 +37,7 @@ static int key_digest(const struct login *l, const struct settings *s, const cha
     return 0;
 }
 
-// sha512(the server's salt + user + password)
+// sha512(the server's salt + user + password), for servers that ask for it.
 static int password_digest(const struct settings *s, const struct mp_item *salt, char *ret,
                            struct err *e) {
     char *password = secret(s->password_file, e);
@@ -93,10 +93,8 @@ int login_helo(struct login *l, const struct settings *s, struct mp_reader *r, s
     new_salt(l);
     if (key_digest(l, s, s->host, strlen(s->host), key, e) < 0)
         return -1;
-    if (auth.n && !s->user)
-        return err_set(e, EX_CONFIG,
-                       "the server wants a user and a password: [forward] user is not set");
-    if (auth.n) {
+    // Fluentd and Fluent Bit send this salt also when they want no user.
+    if (auth.n && s->user) {
         user = s->user;
         if (password_digest(s, &auth, password, e) < 0)
             return -1;
@@ -119,8 +117,11 @@ int login_pong(struct login *l, const struct settings *s, struct mp_reader *r, s
         host.type != MP_TEXT || digest.type != MP_TEXT)
         return err_set(e, EX_PROTOCOL, "the server's answer to the login makes no sense");
     if (!good.yes)
-        return err_set(e, EX_NOPERM, "the server refuses the login: %.*s",
-                       (int)(reason.n < 200 ? reason.n : 200), reason.text);
+        return err_set(e, EX_NOPERM, "the server refuses the login: %.*s%s",
+                       (int)(reason.n < 200 ? reason.n : 200), reason.text,
+                       !s->user && memmem(reason.text, reason.n, "user", 4)
+                           ? ": [forward] user is not set"
+                           : "");
     if (key_digest(l, s, host.text, host.n, want, e) < 0)
         return -1;
     if (digest.n != TLS_HEX || !tls_equal(digest.text, want, TLS_HEX))

@@ -186,8 +186,10 @@ static void once(struct loop *l) {
 static int finish(struct loop *l) {
     struct queue *q = &l->queue;
     report_dropped(l, 0, true);
+    const char *waits = peer_waits(&l->peer);
     if (q->records)
-        log_error("%llu records were not delivered", (unsigned long long)q->records);
+        log_error("%llu records were not delivered%s%s", (unsigned long long)q->records,
+                  waits ? ": " : "", waits ? waits : "");
     log_info("%llu records delivered, %llu dropped", (unsigned long long)q->delivered,
              (unsigned long long)q->dropped);
     return q->records || q->dropped ? EX_UNAVAILABLE : 0;

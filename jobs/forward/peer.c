@@ -301,7 +301,7 @@ static int transmit(struct peer *p, int64_t now, struct err *e) {
     return 0;
 }
 
-static int late(struct peer *p, int64_t now, struct err *e) {
+const char *peer_waits(const struct peer *p) {
     static const char *const what[] = {[PEER_LOOKUP] = "no answer to the name look-up",
                                        [PEER_CONNECT] = "no answer to connecting",
                                        [PEER_TLS] = "no answer to the TLS handshake",
@@ -309,9 +309,13 @@ static int late(struct peer *p, int64_t now, struct err *e) {
                                            "no greeting: the server does not ask for a shared key",
                                        [PEER_PONG] = "no answer to the login",
                                        [PEER_READY] = "no acknowledgement"};
+    return what[p->state];
+}
+
+static int late(struct peer *p, int64_t now, struct err *e) {
     if (p->state == PEER_DOWN)
         return begin(p, now, e);
-    return err_set(e, EX_UNAVAILABLE, "%s within %d s", what[p->state],
+    return err_set(e, EX_UNAVAILABLE, "%s within %d s", peer_waits(p),
                    (p->state == PEER_READY ? ACK_MS : STEP_MS) / 1000);
 }
 
@@ -334,9 +338,11 @@ static int step(struct peer *p, short revents, int64_t now, struct err *e) {
     }
     if (p->state < PEER_HELO)
         return 0;
-    if (receive(p, now, e) < 0)
-        return -1;
-    return transmit(p, now, e);
+    bool asked = p->state == PEER_PONG;
+    if (receive(p, now, e) == 0)
+        return transmit(p, now, e);
+    // Fluent Bit does no more than this when the shared key is a wrong one.
+    return asked && e->code == EX_UNAVAILABLE ? err_wrap(e, "login: wrong shared key?") : -1;
 }
 
 void peer_step(struct peer *p, short revents, int64_t now_ms) {

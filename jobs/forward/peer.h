@@ -51,6 +51,9 @@ void peer_watch(const struct peer *p, struct pollfd *ret);
 // Does what can be done now: after poll, and after records have come.
 void peer_step(struct peer *p, short revents, int64_t now_ms);
 
+// What the server has not done yet, as words; NULL: there is no connection, and why not was logged.
+const char *peer_waits(const struct peer *p);
+
 void peer_close(struct peer *p);
 
 #endif

@@ -128,10 +128,29 @@ def test_a_refused_login_says_why(t):
     refused(t, s.port, f"shared_key_file = {bad}", rf"error: 127\.0\.0\.1:{s.port}: the server refuses the login: shared key mismatch$")
     refused(t, s.port, "", r"error: \S+: the server wants a shared key: \[forward\] shared_key_file is not set$")
     s = server(t, key="open sesame", users={"civicrm": "secret"})
-    refused(t, s.port, f"shared_key_file = {good}", r"the server wants a user and a password: \[forward\] user is not set$")
+    refused(t, s.port, f"shared_key_file = {good}", r"the server refuses the login: username/password mismatch: \[forward\] user is not set$")
     refused(t, s.port, f"shared_key_file = {good}\nuser = civicrm\npassword_file = {bad}",
             r"the server refuses the login: username/password mismatch$")
     t.equal(s.records(), [])
+
+
+def test_a_login_without_an_answer_says_what_may_be_wrong(t):
+    """As Fluent Bit answers a wrong key (not at all), and any server that wants none (it waits)."""
+    key = t.write("key", "open sesame")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        f = Forward(t, listener.getsockname()[1], f"shared_key_file = {key}\nflush = 100ms")
+        f.write(lines(0, 1))
+        c, _ = listener.accept()
+        c.sendall(b"\x92\xa4HELO\x83\xa5nonce\xc4\x04abcd\xa4auth\xa4salt\xa9keepalive\xc3")
+        t.contains(c.recv(1000), b"\x96\xa4PING")
+        c.close()
+        f.wait_text(r"error: \S+: login: wrong shared key\?: the server closed the connection$")
+        c, _ = listener.accept()
+        f.end(69)
+        t.contains(f.text(), "1 records were not delivered: no greeting: the server does not ask for a shared key")
+        c.close()
 
 
 def test_what_came_while_the_server_was_away_arrives(t):
