@@ -94,7 +94,8 @@ int login_helo(struct login *l, const struct settings *s, struct mp_reader *r, s
     if (key_digest(l, s, s->host, strlen(s->host), key, e) < 0)
         return -1;
     // Fluentd and Fluent Bit send this salt also when they want no user.
-    if (auth.n && s->user) {
+    l->salted = auth.n > 0;
+    if (l->salted && s->user) {
         user = s->user;
         if (password_digest(s, &auth, password, e) < 0)
             return -1;
@@ -119,7 +120,7 @@ int login_pong(struct login *l, const struct settings *s, struct mp_reader *r, s
     if (!good.yes)
         return err_set(e, EX_NOPERM, "the server refuses the login: %.*s%s",
                        (int)(reason.n < 200 ? reason.n : 200), reason.text,
-                       !s->user && memmem(reason.text, reason.n, "user", 4)
+                       l->salted && !s->user && !memmem(reason.text, reason.n, "key", 3)
                            ? ": [forward] user is not set"
                            : "");
     if (key_digest(l, s, host.text, host.n, want, e) < 0)

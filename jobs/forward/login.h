@@ -8,10 +8,13 @@
 #include "forward/msgpack.h"
 #include "forward/settings.h"
 
+#include <stdbool.h>
+
 // Between the two messages of the server.
 struct login {
     char salt[33], nonce[256];
     size_t nonce_len;
+    bool salted; // the server may compare a user, too
 };
 
 // A HELO (r is behind the word): adds the PING to out. -1 with e.

@@ -101,7 +101,7 @@ Test(login, a_user_is_named_where_there_is_one) {
 
 Test(login, the_answer_says_why_not) {
     struct settings s = {.shared_key_file = key_path, .host = "pod"};
-    struct login l = {.salt = "S", .nonce = "N", .nonce_len = 1};
+    struct login l = {.salt = "S", .nonce = "N", .nonce_len = 1, .salted = true};
     char good[TLS_HEX + 1];
     digest((const char *const[]){"S", "collector", "N", "secret", NULL}, good);
     const struct {
