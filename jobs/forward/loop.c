@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "forward/account.h"
 #include "forward/peer.h"
 #include "forward/record.h"
 
@@ -26,6 +27,7 @@ struct loop {
     const struct settings *settings;
     struct queue queue;
     struct peer peer;
+    struct account account;
     struct buf extra; // pairs that every record gets
     unsigned extra_n;
     char *input;
@@ -154,9 +156,10 @@ static void report_dropped(struct loop *l, int64_t now, bool last) {
 
 static int wait_ms(const struct loop *l, int64_t now) {
     int64_t until[] = {l->peer.deadline_ms, l->end_ms,
-                       l->queue.dropped > l->reported ? l->report_ms : -1};
+                       l->queue.dropped > l->reported ? l->report_ms : -1,
+                       account_deadline_ms(&l->account)};
     int64_t wait = -1;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         int64_t left = until[i] < 0 ? -1 : until[i] > now ? until[i] - now : 0;
         if (left >= 0 && (wait < 0 || left < wait))
             wait = left;
@@ -181,11 +184,13 @@ static void once(struct loop *l) {
     if (l->held)
         take_lines(l);
     report_dropped(l, clock_mono_ms(), false);
+    account_tell(&l->account, &l->queue, &l->peer, clock_mono_ms(), false);
 }
 
 static int finish(struct loop *l) {
     struct queue *q = &l->queue;
     report_dropped(l, 0, true);
+    account_tell(&l->account, q, &l->peer, 0, true);
     const char *waits = peer_waits(&l->peer);
     if (q->records)
         log_error("%llu records were not delivered%s%s", (unsigned long long)q->records,
@@ -202,6 +207,7 @@ int loop_run(const struct settings *s, struct err *e) {
     l.queue = (struct queue){.tag = s->tag, .overflow = s->overflow, .max = s->buffer};
     if (begin(&l, e) == 0 && (!s->tls || (tls = tls_context_new(s->ca, e)))) {
         peer_init(&l.peer, s, tls, &l.queue);
+        account_init(&l.account, s->run_dir);
         while (!l.ended || ((l.queue.records || l.held) && clock_mono_ms() < l.end_ms))
             once(&l);
         rc = finish(&l);
@@ -210,6 +216,7 @@ int loop_run(const struct settings *s, struct err *e) {
     queue_free(&l.queue);
     if (tls)
         tls_context_free(tls);
+    account_free(&l.account);
     buf_free(&l.extra);
     free(l.input);
     return rc;

@@ -5,6 +5,7 @@
 //     record    a line's JSON → MessagePack         queue   the bounded buffer of chunks
 //     peer      a server's connection               login   shared key and user
 //     lookup    names    tls  OpenSSL               msgpack the encoding
+//     account   figures for civinit-statusd
 #include "base/log.h"
 #include "forward/loop.h"
 #include "forward/settings.h"

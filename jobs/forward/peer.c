@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -70,6 +71,7 @@ static void fail(struct peer *p, const struct err *e, int64_t now) {
     if (problem != p->said[p->server])
         log_error("%s: %s", current(p)->shown, e->text);
     p->said[p->server] = problem;
+    snprintf(p->problem, sizeof p->problem, "%s: %s", current(p)->shown, e->text);
     if (p->proven)
         p->announced = 0;
     p->proven = false;
@@ -89,6 +91,7 @@ static void fail(struct peer *p, const struct err *e, int64_t now) {
 // connections come and go does not.
 static void proven(struct peer *p) {
     p->proven = true;
+    p->problem[0] = 0;
     p->said[p->server] = 0;
     p->pause_ms = PAUSE_MS;
     p->tried = 0;
@@ -97,6 +100,7 @@ static void proven(struct peer *p) {
 static void enter(struct peer *p, enum peer_state state, int64_t now) {
     p->state = state;
     p->deadline_ms = state == PEER_READY ? -1 : now + STEP_MS;
+    p->connections += state == PEER_READY;
     if (state != PEER_READY || p->announced == p->server + 1)
         return;
     p->announced = p->server + 1;
@@ -299,6 +303,10 @@ static int transmit(struct peer *p, int64_t now, struct err *e) {
             p->sending = NULL;
     }
     return 0;
+}
+
+const char *peer_server(const struct peer *p) {
+    return current(p)->shown;
 }
 
 const char *peer_waits(const struct peer *p) {

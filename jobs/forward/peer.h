@@ -38,6 +38,8 @@ struct peer {
     struct chunk *sending;
     size_t sent;                     // bytes of it
     bool proven;                     // the server has shown that it takes records
+    unsigned connections;            // that a server took records on, or could have
+    char problem[ERR_TEXT + 64];     // why there was none last, "" once records arrive
     unsigned announced;              // 1 + the server whose connection was logged last, 0: none
     uint32_t said[SETTINGS_SERVERS]; // of each server the problem that was logged last
 };
@@ -50,6 +52,9 @@ void peer_watch(const struct peer *p, struct pollfd *ret);
 
 // Does what can be done now: after poll, and after records have come.
 void peer_step(struct peer *p, short revents, int64_t now_ms);
+
+// "host:port" of the server that is in use or tried.
+const char *peer_server(const struct peer *p);
 
 // What the server has not done yet, as words; NULL: there is no connection, and why not was logged.
 const char *peer_waits(const struct peer *p);

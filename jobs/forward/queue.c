@@ -159,7 +159,15 @@ unsigned queue_in_flight(const struct queue *q) {
     return n;
 }
 
+uint64_t queue_unacknowledged(const struct queue *q) {
+    uint64_t n = 0;
+    for (struct chunk *c = q->first; c && c->sent; c = c->next)
+        n += c->records;
+    return n;
+}
+
 void queue_rewind(struct queue *q) {
+    q->resent += queue_unacknowledged(q);
     for (struct chunk *c = q->first; c; c = c->next)
         c->sent = false;
 }

@@ -35,6 +35,7 @@ struct queue {
     struct chunk *first; // the oldest; those that were sent come before those that were not
     struct chunk *last;  // may be open
     uint64_t records, dropped, delivered;
+    uint64_t resent; // sent, and to be sent again: may come twice
 };
 
 // Room for a record that takes about `need` bytes, making it by the overflow policy. The buffer to
@@ -53,6 +54,9 @@ bool queue_ack(struct queue *q, const char *id, size_t len);
 
 // The number of chunks that were sent and not acknowledged.
 unsigned queue_in_flight(const struct queue *q);
+
+// Records that were sent and not acknowledged.
+uint64_t queue_unacknowledged(const struct queue *q);
 
 // The connection is lost: all are to be sent again.
 void queue_rewind(struct queue *q);

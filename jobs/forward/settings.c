@@ -102,6 +102,9 @@ int settings_read(struct settings *s, const char *config, struct err *e) {
         return err_set(e, EX_OSERR, "out of memory");
     if (conf_load_strict(c, path, used, e) < 0 || read_servers(s, e) < 0)
         return -1;
+    const char *run_dir = getenv("CIVINIT_RUN_DIR");
+    s->run_dir =
+        run_dir && *run_dir ? run_dir : conf_text(c, "container", "", "run_dir", "/run/civinit");
     s->instance = conf_text(c, "container", "", "instance", NULL);
     s->tag = conf_text(c, "forward", "", "tag", "civinit");
     s->shared_key_file = conf_text(c, "forward", "", "shared_key_file", NULL);

@@ -30,7 +30,8 @@ struct settings {
     size_t buffer;
     enum overflow overflow;
     int64_t flush_ms; // how long the end may take
-    char host[256];   // this container's name
+    const char *run_dir;
+    char host[256]; // this container's name
 };
 
 // Reads [forward] of a role's configuration. -1 with e (EX_CONFIG, or what reading a secret gave).

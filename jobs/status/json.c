@@ -185,6 +185,27 @@ static void one_backup(const struct state_backup *s, struct buf *b) {
     buf_str(b, "}");
 }
 
+static void forward(const struct state_forward *f, struct buf *b) {
+    key(b, "forward");
+    if (!f) {
+        buf_str(b, "null");
+        return;
+    }
+    buf_str(b, "{");
+    text(b, "server", f->server);
+    boolean(b, "connected", f->connected);
+    text(b, "problem", f->problem);
+    number(b, "connections", f->connections);
+    number(b, "delivered", f->delivered);
+    number(b, "dropped", f->dropped);
+    number(b, "resent", f->resent);
+    number(b, "waiting", f->waiting);
+    number(b, "unacknowledged", f->unacknowledged);
+    number(b, "buffer_bytes", f->bytes);
+    number(b, "buffer_limit", f->limit);
+    buf_str(b, "}");
+}
+
 void view_json(const struct view *v, struct buf *out) {
     buf_str(out, "{");
     number(out, "time", v->now_ms);
@@ -198,6 +219,7 @@ void view_json(const struct view *v, struct buf *out) {
     } else {
         text(out, "error", v->why_not.text);
     }
+    forward(v->state.forward, out);
     key(out, "jobs");
     buf_str(out, "[");
     for (size_t i = 0; i < v->state.njobs; i++)

@@ -246,6 +246,27 @@ static void mail(struct format *f, const struct view *v) {
           with->mail_lost_24h);
 }
 
+static void forward(struct format *f, const struct state_forward *w) {
+    known(f, "civinit_forward_connected", FORMAT_GAUGE, "",
+          "Whether a collector takes records of the log.", w->connected);
+    known(f, "civinit_forward_connections", FORMAT_COUNTER, "", "Connections that were made.",
+          w->connections);
+    known(f, "civinit_forward_delivered_records", FORMAT_COUNTER, "",
+          "Records that the collector has acknowledged.", w->delivered);
+    known(f, "civinit_forward_dropped_records", FORMAT_COUNTER, "",
+          "Records that were lost: no room in the buffer.", w->dropped);
+    known(f, "civinit_forward_resent_records", FORMAT_COUNTER, "",
+          "Records that were sent again after a lost connection: they may come twice.", w->resent);
+    known(f, "civinit_forward_waiting_records", FORMAT_GAUGE, "",
+          "Records that no collector has acknowledged yet.", w->waiting);
+    known(f, "civinit_forward_unacknowledged_records", FORMAT_GAUGE, "",
+          "Those of them that were sent.", w->unacknowledged);
+    known(f, "civinit_forward_buffer_bytes", FORMAT_GAUGE, "bytes", "What they take in the buffer.",
+          w->bytes);
+    known(f, "civinit_forward_buffer_limit_bytes", FORMAT_GAUGE, "bytes",
+          "What they may take at most.", w->limit);
+}
+
 static void backups(struct format *f, const struct view *v) {
     const struct state_backup *b = v->state.backups;
     format_family(f, "civinit_backup_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
@@ -293,6 +314,8 @@ void metrics_write(const struct view *v, bool openmetrics, bool all, struct buf 
         container(&f, v);
         services(&f, v);
         usage(&f, v);
+        if (v->state.forward)
+            forward(&f, v->state.forward);
     }
     if (all)
         limits(&f, &v->figures);

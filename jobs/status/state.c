@@ -125,6 +125,27 @@ static void read_backup(struct arena *a, const json_t *o, struct state *ret) {
     ret->backups[ret->nbackups++] = b;
 }
 
+static void read_forward(struct arena *a, const json_t *o, struct state *ret) {
+    struct state_forward f = {
+        .updated_ms = number_of(o, "updated", 0),
+        .pid = number_of(o, "pid", 0),
+        .connected = json_is_true(json_object_get(o, "connected")),
+        .server = text_of(a, o, "server"),
+        .problem = text_of(a, o, "problem"),
+        .delivered = number_of(o, "delivered", 0),
+        .dropped = number_of(o, "dropped", 0),
+        .resent = number_of(o, "resent", 0),
+        .connections = number_of(o, "connections", 0),
+        .waiting = number_of(o, "waiting", 0),
+        .unacknowledged = number_of(o, "unacknowledged", 0),
+        .bytes = number_of(o, "bytes", 0),
+        .limit = number_of(o, "limit", 0),
+    };
+    ret->forward = arena_alloc(a, sizeof f);
+    if (ret->forward)
+        *ret->forward = f;
+}
+
 typedef void take_fn(struct arena *, const json_t *, struct state *);
 
 static void read_text(const char *path, const char *text, size_t len, take_fn *take,
@@ -171,19 +192,20 @@ static void list_all(struct arena *a, struct state *s) {
     }
 }
 
-void state_read(char *const *folders, struct arena *arena, struct state *ret) {
+void state_read(char *const *folders, const char *run_dir, struct arena *arena, struct state *ret) {
     size_t n = 0;
     *ret = (struct state){0};
     while (n < FOLDERS_MAX && folders[n])
         n++;
     ret->jobs = arena_alloc(arena, sizeof *ret->jobs * (n + 1));
     ret->backups = arena_alloc(arena, sizeof *ret->backups * (n + 1));
-    ret->problems = arena_alloc(arena, sizeof *ret->problems * (2 * n + 1));
+    ret->problems = arena_alloc(arena, sizeof *ret->problems * (2 * n + 2));
     if (!ret->jobs || !ret->backups || !ret->problems)
         return;
     for (size_t i = 0; i < n; i++) {
         read_one(folders[i], "jobs.json", read_jobs, arena, ret);
         read_one(folders[i], "backup.json", read_backup, arena, ret);
     }
+    read_one(run_dir, "forward.json", read_forward, arena, ret);
     list_all(arena, ret);
 }

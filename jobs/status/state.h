@@ -1,5 +1,5 @@
-// What jobs and backups left behind: STATE_DIR/jobs.json and backup.json. The only user of
-// jansson.
+// What others left behind: jobs and backups STATE_DIR/jobs.json and backup.json, civinit-forward
+// RUN_DIR/forward.json. The only user of jansson.
 #ifndef STATUS_STATE_H
 #define STATUS_STATE_H
 
@@ -51,6 +51,16 @@ struct state_backup {
     int64_t verified_ms; // when it was verified; 0: was not
 };
 
+// What became of the records of the log that go to a collector.
+struct state_forward {
+    int64_t updated_ms, pid;
+    bool connected;
+    const char *server, *problem;
+    int64_t delivered, dropped, resent, connections; // since it started
+    int64_t waiting, unacknowledged;                 // records
+    int64_t bytes, limit;                            // of its buffer
+};
+
 struct state {
     struct state_jobs *jobs; // one per folder that has a jobs.json
     size_t njobs;
@@ -60,12 +70,13 @@ struct state {
     size_t nall_jobs;
     const struct state_civicrm **all_civicrm;
     size_t nall_civicrm;
-    const char **problems; // files that are there but cannot be used
+    struct state_forward *forward; // NULL: there is none
+    const char **problems;         // files that are there but cannot be used
     size_t nproblems;
 };
 
-// Reads what is there in the folders (NULL-terminated) into the arena. Never fails: what cannot
-// be read is in ret->problems.
-void state_read(char *const *folders, struct arena *arena, struct state *ret);
+// Reads what is there in the folders (NULL-terminated) and in run_dir into the arena. Never fails:
+// what cannot be read is in ret->problems.
+void state_read(char *const *folders, const char *run_dir, struct arena *arena, struct state *ret);
 
 #endif

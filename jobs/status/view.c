@@ -21,11 +21,27 @@ static int take_usage(struct view *v, struct err *e) {
     return proc_usage(pids, n + 1, v->usage) < 0 ? err_set(e, EX_OSERR, "out of memory") : 0;
 }
 
+static bool alive(int64_t pid) {
+    return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+// What a container before this one left is nothing of ours, and a process that was killed did not
+// tell that it is not connected any more.
+static void check_forward(struct view *v) {
+    struct state_forward *f = v->state.forward;
+    if (!f)
+        return;
+    if (!v->running || f->updated_ms < v->status.started_ms)
+        v->state.forward = NULL;
+    f->connected = f->connected && alive(f->pid);
+}
+
 int view_take(const struct view_options *o, struct view *ret, struct err *e) {
     struct view v = {.now_ms = clock_wall_ms(), .instance = o->instance ? o->instance : ""};
     v.running = statusfile_read(o->run_dir, &v.status, &v.why_not) == 0;
     figures_read(o->cgroup_root, "/proc/self/cgroup", &v.figures);
-    state_read(o->state_dirs, &v.arena, &v.state);
+    state_read(o->state_dirs, o->run_dir, &v.arena, &v.state);
+    check_forward(&v);
     if (take_usage(&v, e) < 0) {
         view_free(&v);
         return -1;
@@ -50,7 +66,7 @@ bool view_ready(const struct view *v) {
 }
 
 bool view_live(const struct view *v) {
-    return v->running && (kill((pid_t)v->status.pid, 0) == 0 || errno == EPERM);
+    return v->running && alive(v->status.pid);
 }
 
 void view_verbose(const struct view *v, bool good, struct buf *out) {

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
@@ -58,7 +59,10 @@ class Forward:
         r, self.input = os.pipe()
         ports = [port] if isinstance(port, int) else port
         to = " ".join(p if isinstance(p, str) else f"127.0.0.1:{p}" for p in ports)
-        config = t.write(f"forward{len(t.processes)}.ini", f"[container]\n{container}\n[forward]\nto = {to}\n{text}\n")
+        self.run_dir = t.path(f"run{len(t.processes)}")
+        os.mkdir(self.run_dir)
+        config = t.write(f"forward{len(t.processes)}.ini",
+                         f"[container]\nrun_dir = {self.run_dir}\n{container}\n[forward]\nto = {to}\n{text}\n")
         self.process = t.start(FORWARD, "--config", config, stdin=r)
         os.close(r)
         t.defer(self.close)
@@ -67,6 +71,19 @@ class Forward:
     def write(self, data):
         while data:
             data = data[os.write(self.input, data):]
+
+    def figures(self):
+        """What it tells civinit-statusd."""
+        with contextlib.suppress(FileNotFoundError), open(f"{self.run_dir}/forward.json") as f:
+            return json.load(f)
+        return {}
+
+    def wait_figures(self, **want):
+        seen = lambda: {k: v for k, v in self.figures().items() if k in want}
+        try:
+            wait_for("the figures", lambda: seen() == want)
+        except civitest.Late as e:
+            raise civitest.Late(f"{e}: {seen()}, not {want}") from None
 
     def close(self):
         with contextlib.suppress(OSError):
@@ -128,7 +145,7 @@ def test_a_refused_login_says_why(t):
     refused(t, s.port, f"shared_key_file = {bad}", rf"error: 127\.0\.0\.1:{s.port}: the server refuses the login: shared key mismatch$")
     refused(t, s.port, "", r"error: \S+: the server wants a shared key: \[forward\] shared_key_file is not set$")
     s = server(t, key="open sesame", users={"civicrm": "secret"})
-    refused(t, s.port, f"shared_key_file = {good}", r"the server refuses the login: username/password mismatch: \[forward\] user is not set$")
+    refused(t, s.port, f"shared_key_file = {good}", r"the server refuses the login: missing authentication information: \[forward\] user is not set$")
     refused(t, s.port, f"shared_key_file = {good}\nuser = civicrm\npassword_file = {bad}",
             r"the server refuses the login: username/password mismatch$")
     t.equal(s.records(), [])
@@ -212,7 +229,26 @@ def overflow(t, policy):
     f.wait_text("records dropped")
     s = server(t, port=port)
     f.end(69)
+    t.equal(f.figures()["dropped"], dropped(f))
     return arrived(s, int(t.match(f.text(), r"info: (\d+) records delivered")[1])), dropped(f)
+
+
+def test_the_figures_are_told(t):
+    port = free_port()
+    f = Forward(t, port, "flush = 100ms\nbuffer = 1MiB")
+    f.write(lines(0, 500))
+    f.wait_figures(connected=False, waiting=500, unacknowledged=0, delivered=0, connections=0, limit=1 << 20,
+                   server=f"127.0.0.1:{port}", problem=f"127.0.0.1:{port}: connect: Connection refused", pid=f.process.pid)
+    assert 0 < f.figures()["bytes"] < 1 << 20
+    s = server(t, port=port)
+    f.wait_figures(connected=True, waiting=0, unacknowledged=0, delivered=500, connections=1, bytes=0, resent=0, dropped=0, problem="")
+    s.signal(signal.SIGSTOP)
+    f.write(lines(500, 600))
+    f.wait_figures(connected=True, waiting=100, unacknowledged=100, delivered=500)
+    s.signal(signal.SIGKILL)
+    f.wait_figures(connected=False, waiting=100, unacknowledged=0, resent=100, dropped=0)
+    f.end(69)
+    f.wait_figures(waiting=100, delivered=500, resent=100)
 
 
 def test_drop_oldest_keeps_the_newest(t):
@@ -363,6 +399,36 @@ flush = 60s
     for stream, level, message in (("stdout", None, "hello"), ("stderr", "error", "civi: error: no")):
         wait_for(message, lambda: ("civicrm.demo", "demo", "a", stream, level, message) in seen())
     wait_for("civinit's last word", lambda: any(x[2] == "civinit" and "exited with 7" in x[5] for x in seen()))
+
+
+def test_statusd_tells_what_became_of_the_records(t):
+    s = server(t)
+    port = free_port()
+    role = t.write("role.ini", f"""[container]
+main = a
+log = json
+run_dir = {t.path("run")}
+[service a]
+command = sleep 1000
+[service statusd]
+command = {program("civinit-statusd")} --config {t.path("role.ini")} --listen 127.0.0.1:{port}
+ready = tcp:127.0.0.1:{port}
+[forward]
+to = 127.0.0.1:{s.port}
+""")
+    c = t.start(program("civinit"), role)
+
+    def look():
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as r:
+            return re.findall(r"^civinit_forward_(\w+) (\S+)$", r.read().decode(), re.M)
+    delivered = lambda: {k: float(v) for k, v in look() or []}
+    # All that there is to be said; then it is quiet.
+    wait_for("statusd's word", lambda: any("listening" in r["record"]["message"] for r in s.records()))
+    wait_for("the figures", lambda: delivered().get("delivered_records_total") == len(s.records()))
+    t.equal({k: v for k, v in delivered().items() if k in ("connected", "dropped_records_total", "waiting_records")},
+            {"connected": 1, "dropped_records_total": 0, "waiting_records": 0})
+    c.signal(signal.SIGTERM)
+    t.equal(c.wait(100), 0)
 
 
 def test_the_shipped_drop_in(t):

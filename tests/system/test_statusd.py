@@ -239,6 +239,33 @@ def test_jobs_and_backups(t):
     t.equal(status["backups"][0]["entries"], 4321)
 
 
+FORWARD = {"server": "fluentd:24224", "connected": True, "delivered": 1000, "dropped": 7, "resent": 5, "waiting": 30,
+           "unacknowledged": 20, "bytes": 4000, "limit": 65536, "connections": 2, "problem": ""}
+
+
+def test_forwarded_records(t):
+    s = Statusd(t)
+    s.tell()
+    s.put("run/forward.json", dict(FORWARD, updated=1767225600001, pid=os.getpid()))
+    s.start()
+    text = s.metrics()
+    promtool_check(t, text)
+    for name, want in {"connected": 1, "connections_total": 2, "delivered_records_total": 1000, "dropped_records_total": 7,
+                       "resent_records_total": 5, "waiting_records": 30, "unacknowledged_records": 20, "buffer_bytes": 4000,
+                       "buffer_limit_bytes": 65536}.items():
+        t.equal(value(t, text, f"civinit_forward_{name}"), want, name)
+    t.equal(json.loads(s.get("/status")[1])["forward"]["server"], "fluentd:24224")
+    # Killed: it could not say so.
+    s.put("run/forward.json", dict(FORWARD, updated=1767225600001, pid=(1 << 22) + 1))
+    t.equal(value(t, s.metrics(), "civinit_forward_connected"), 0)
+    # Left by the container before this one.
+    s.put("run/forward.json", dict(FORWARD, updated=1767225599999, pid=os.getpid()))
+    t.lacks(s.metrics(), "civinit_forward")
+    t.equal(json.loads(s.get("/status")[1])["forward"], None)
+    s.put("run/forward.json", "{")
+    t.equal(value(t, s.metrics(), "civinit_status_problems"), 1)
+
+
 def test_broken_state_files_are_counted_and_do_no_harm(t):
     s = Statusd(t)
     s.tell()
