@@ -1,6 +1,7 @@
 // The only place that compresses. gzip: libdeflate writes complete streams only, so its last
 // block loses its BFINAL bit and an empty stored block fills the byte up (as zlib's
-// examples/gzjoin.c explains); ISA-L ends at a byte by a full flush.
+// examples/gzjoin.c explains); ISA-L ends at a byte by a full flush. What does not shrink goes into
+// stored blocks.
 #include "backup/codec.h"
 
 #include "base/cleanup.h"
@@ -15,12 +16,20 @@
 #include <zstd.h>
 
 enum {
-    LEVEL = 5, // libdeflate's: 3 times as fast as zlib 6, and smaller
+    LEVEL = 5,       // libdeflate's: 3 times as fast as zlib 6, and smaller
+    QUICK_LEVEL = 2, // ISA-L's
+    QUICK_MEMORY = ISAL_DEF_LVL2_DEFAULT,
     ZSTD_LEVEL = 3,
     STRETCH = 16 << 10, // what is noise or not
-    PART = 4 << 10,     // a stretch is looked at in
-    EVEN_PERCENT = 115, // of the equal pairs that noise has
-    EMPTY_STORED = 5,   // bytes of an empty stored block at most
+    PART = 4 << 10,     // of which so much
+    SAMPLE = 1 << 10,   // is counted by a sample
+    EVEN_PERCENT = 120, // of the equal pairs that noise has; 9 standard deviations of a sample
+    SECTOR = 512,       // of tar: a header is as long
+    HALF_LEAST = 176,   // bytes of a sector of noise with the highest bit set: 256, less 7
+    HALF_MOST = 336,    // standard deviations, or more
+    STORED_MAX = 65535, // bytes of a stored block
+    STORED_HEADER = 5,
+    EMPTY_STORED = 5, // bytes of an empty stored block at most
 };
 
 struct codec {
@@ -36,19 +45,9 @@ struct codec {
     uint8_t *scratch; // CODEC_BLOCK bytes: what decompression gave
 };
 
-// ISA-L's level: 1 is the fast mode's; 2 is as fast on what does not shrink, and a little smaller.
-static int quick_level(enum compression kind) {
-    return kind == COMPRESS_FAST ? 1 : 2;
-}
-
-static size_t quick_memory_size(enum compression kind) {
-    return kind == COMPRESS_FAST ? ISAL_DEF_LVL1_DEFAULT : ISAL_DEF_LVL2_DEFAULT;
-}
-
 static bool make_gzip(struct codec *c) {
-    c->quick_memory = malloc(quick_memory_size(c->kind));
-    if (!c->quick_memory || c->kind == COMPRESS_FAST)
-        return c->quick_memory != NULL;
+    if (c->kind == COMPRESS_FAST)
+        return (c->quick_memory = malloc(QUICK_MEMORY)) != NULL;
     c->deflate = libdeflate_alloc_compressor(LEVEL);
     c->inflate_ready = inflateInit2(&c->inflate, -15) == Z_OK;
     return c->deflate && c->inflate_ready;
@@ -162,9 +161,9 @@ static int quick_piece(struct codec *c, const uint8_t *in, size_t len, uint8_t *
                        size_t *ret_len, struct err *e) {
     struct isal_zstream *q = &c->quick;
     isal_deflate_init(q);
-    q->level = quick_level(c->kind);
+    q->level = QUICK_LEVEL;
     q->level_buf = c->quick_memory;
-    q->level_buf_size = quick_memory_size(c->kind);
+    q->level_buf_size = QUICK_MEMORY;
     q->flush = FULL_FLUSH;
     q->next_in = (uint8_t *)(uintptr_t)in;
     q->avail_in = (uint32_t)len;
@@ -187,38 +186,85 @@ static int quick_piece(struct codec *c, const uint8_t *in, size_t len, uint8_t *
     return 0;
 }
 
-// Whether the bytes of a part are spread so evenly that only noise is (or what is compressed
-// already): the number of equal pairs, of which noise has one in 256.
-static bool part_is_noise(const uint8_t *in) {
+static uint8_t *put_le(uint8_t *p, uint64_t value, int bytes) {
+    for (; bytes; bytes--, value >>= 8)
+        *p++ = (uint8_t)value;
+    return p;
+}
+
+// What does not shrink goes as it is: stored blocks cost nothing, here and for every reader.
+static int stored_piece(const uint8_t *in, size_t len, uint8_t *out, size_t cap, size_t *ret_len,
+                        struct err *e) {
+    size_t used = 0;
+    while (len) {
+        size_t n = len < STORED_MAX ? len : STORED_MAX;
+        if (cap - used < n + STORED_HEADER)
+            return err_set(e, EX_SOFTWARE, "no room for a stored block");
+        out[used++] = 0;
+        put_le(put_le(out + used, n, 2), ~(uint64_t)n, 2);
+        memcpy(out + used + 4, in, n);
+        if (memcmp(out + used + 4, in, n) != 0)
+            return wrong("libc", e);
+        used += n + 4;
+        in += n;
+        len -= n;
+    }
+    *ret_len = used;
+    return 0;
+}
+
+// Whether about half of the bytes of a sector have the highest bit set: neither text nor a
+// tar header has.
+static bool sector_may_be_noise(const uint8_t *in) {
+    unsigned high = 0;
+    for (int i = 0; i < SECTOR; i++)
+        high += in[i] >> 7;
+    return high >= HALF_LEAST && high <= HALF_MOST;
+}
+
+// Whether bytes are spread so evenly that only noise is (or what is compressed already): the
+// number of equal pairs, of which noise has one in 256.
+static bool sample_is_noise(const uint8_t *in) {
     uint16_t count[4][256] = {{0}};
     uint64_t pairs = 0;
-    for (int i = 0; i < PART; i += 4)
+    for (int i = 0; i < SAMPLE; i += 4)
         for (int k = 0; k < 4; k++)
             count[k][in[i + k]]++;
     for (int i = 0; i < 256; i++) {
         uint64_t n = (uint64_t)count[0][i] + count[1][i] + count[2][i] + count[3][i];
         pairs += n * n;
     }
-    return (pairs - PART) * 256 * 100 < (uint64_t)PART * PART * EVEN_PERCENT;
+    return (pairs - SAMPLE) * 256 * 100 < (uint64_t)SAMPLE * SAMPLE * EVEN_PERCENT;
 }
 
 // Whether deflate would be work for nothing. A tar header among pictures is enough to say no:
-// it is cheaper to compress its neighbours than to leave text to the quick way.
+// it is cheaper to compress its neighbours than to leave text as it is.
 static bool is_noise(const uint8_t *in, size_t len) {
-    size_t parts = len / PART, i = 0;
-    while (i < parts && part_is_noise(in + i * PART))
-        i++;
-    return parts && i == parts;
+    if (len < PART)
+        return false;
+    for (size_t i = 0; i + SECTOR <= len; i += SECTOR)
+        if (!sector_may_be_noise(in + i))
+            return false;
+    for (size_t i = 0; i + PART <= len; i += PART)
+        if (!sample_is_noise(in + i))
+            return false;
+    return true;
+}
+
+static int gzip_piece(struct codec *c, bool noise, const uint8_t *in, size_t len, uint8_t *out,
+                      size_t cap, size_t *ret_len, struct err *e) {
+    if (noise)
+        return stored_piece(in, len, out, cap, ret_len, e);
+    return c->kind == COMPRESS_FAST ? quick_piece(c, in, len, out, cap, ret_len, e)
+                                    : deflate_piece(c, in, len, out, cap, ret_len, e);
 }
 
 static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *out, size_t cap,
                       size_t *ret_len, struct err *e) {
     size_t done = 0, used = 0;
-    if (c->kind == COMPRESS_FAST)
-        return quick_piece(c, in, len, out, cap, ret_len, e);
     bool noise = is_noise(in, len < STRETCH ? len : STRETCH);
     while (done < len) {
-        size_t n = 0;
+        size_t n = 0, got;
         bool next = noise;
         // Neighbours of one kind make one piece: each loses its history.
         while (done + n < len && next == noise) {
@@ -230,10 +276,7 @@ static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *o
                            ? noise
                            : is_noise(in + done + n, left < STRETCH ? left : STRETCH);
         }
-        size_t got;
-        int rc = noise ? quick_piece(c, in + done, n, out + used, cap - used, &got, e)
-                       : deflate_piece(c, in + done, n, out + used, cap - used, &got, e);
-        if (rc < 0)
+        if (gzip_piece(c, noise, in + done, n, out + used, cap - used, &got, e) < 0)
             return -1;
         done += n;
         used += got;
@@ -267,12 +310,6 @@ int codec_block(struct codec *c, const void *in, size_t len, void *out, size_t c
     default:
         return gzip_block(c, in, len, out, cap, ret_len, e);
     }
-}
-
-static uint8_t *put_le(uint8_t *p, uint64_t value, int bytes) {
-    for (; bytes; bytes--, value >>= 8)
-        *p++ = (uint8_t)value;
-    return p;
 }
 
 size_t codec_begin(enum compression kind, const void *head, size_t head_len, void *out,

@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 enum compression {
-    COMPRESS_DEFAULT, // gzip: libdeflate, ISA-L for what does not shrink
-    COMPRESS_FAST,    // gzip: ISA-L 1
+    COMPRESS_DEFAULT, // gzip: libdeflate; what does not shrink is stored
+    COMPRESS_FAST,    // gzip: ISA-L 2; what does not shrink is stored
     COMPRESS_ZSTD,    // .tar.zst
     COMPRESS_NONE,    // .tar
 };

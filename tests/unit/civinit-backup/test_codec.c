@@ -136,6 +136,28 @@ Test(codec, noise_hardly_grows) {
 }
 
 // libarchive reads the header back, whatever the size.
+// A tar header among pictures: its neighbours are noise, it is not.
+Test(codec, a_header_among_noise_is_compressed) {
+    enum {
+        LEN = 256 << 10,
+        GAP = 1024, // two sectors
+    };
+    struct codec *c;
+    struct err e = {0};
+    uint8_t *in = malloc(LEN), *out = malloc(codec_bound(COMPRESS_DEFAULT, LEN));
+    size_t plain, with_header;
+    cr_assert_eq(codec_new(COMPRESS_DEFAULT, &c, &e), 0, "%s", e.text);
+    fill(in, LEN, 1);
+    cr_assert_eq(codec_block(c, in, LEN, out, codec_bound(COMPRESS_DEFAULT, LEN), &plain, &e), 0);
+    memset(in + LEN / 2 + 3 * GAP, 0, GAP);
+    cr_assert_eq(codec_block(c, in, LEN, out, codec_bound(COMPRESS_DEFAULT, LEN), &with_header, &e),
+                 0);
+    cr_expect_lt(with_header, plain - GAP / 2, "%zu and %zu bytes", plain, with_header);
+    codec_free(c);
+    free(in);
+    free(out);
+}
+
 Test(tarhead, is_read_by_libarchive) {
     static const uint64_t sizes_of[] = {
         0, 1, 511, 512, 4294967296, 8589934591, 8589934592, 9663676423, 1099511627776000};
