@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,12 +33,13 @@ enum stage {
     STAGE_EXEC,
 };
 
-// What child and parent share until the exec.
+// What child and parent share until the exec, or what the child writes into a pipe.
 struct birth {
     const struct spawn *s;
     char *const *envp;
     enum stage stage;
     int failed; // errno of stage, or 0
+    int report; // the pipe's end, or -1
 };
 
 IN_CHILD static int set_oom_score_adj(int value) {
@@ -57,10 +59,11 @@ IN_CHILD static int set_rlimits(const struct spawn *s) {
 }
 
 // Moves the descriptors in two steps, so that no target overwrites a source still needed.
-IN_CHILD static int move_fds(const struct spawn *s) {
+IN_CHILD static int move_fds(struct birth *b) {
     enum {
         MOST = 1024
     };
+    const struct spawn *s = b->s;
     int from[MOST], top = 3;
     if (s->nfds > MOST) {
         errno = E2BIG;
@@ -69,6 +72,12 @@ IN_CHILD static int move_fds(const struct spawn *s) {
     for (size_t i = 0; i < s->nfds; i++)
         if (s->fds[i].to >= top)
             top = s->fds[i].to + 1;
+    if (b->report >= 0 && b->report < top) {
+        int above = fcntl(b->report, F_DUPFD_CLOEXEC, top);
+        if (above < 0)
+            return -1;
+        b->report = above;
+    }
     for (size_t i = 0; i < s->nfds; i++) {
         from[i] = s->fds[i].from;
         if (from[i] < top && from[i] != s->fds[i].to)
@@ -166,7 +175,7 @@ IN_CHILD static int prepare(struct birth *b) {
     if (s->cwd && chdir(s->cwd) < 0)
         return -1;
     b->stage = STAGE_FDS;
-    if (move_fds(s) < 0)
+    if (move_fds(b) < 0)
         return -1;
     b->stage = STAGE_SIGNALS;
     return reset_signals(s);
@@ -179,6 +188,13 @@ IN_CHILD static int child(void *arg) {
         run(b->s, b->envp);
     }
     b->failed = errno;
+    if (b->report >= 0) {
+        sigset_t all; // of a caller who has lost patience comes SIGPIPE
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, NULL);
+        if (write(b->report, b, sizeof *b) < 0)
+            _exit(127);
+    }
     _exit(127);
 }
 
@@ -211,17 +227,40 @@ static int describe(const struct birth *b, struct err *e) {
     return -1;
 }
 
+// A copy of the caller's memory. What child() writes, or the end of the pipe by exec, or that it
+// takes longer than the caller's patience, ends the wait.
+static pid_t start_apart(struct birth *b, char *stack_top) {
+    int p[2];
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return -1;
+    b->report = p[1];
+    pid_t pid = clone(child, stack_top, SIGCHLD, b);
+    int why = errno;
+    close(p[1]);
+    struct pollfd x = {p[0], POLLIN, 0};
+    struct birth told;
+    if (pid > 0 && poll(&x, 1, b->s->patience_ms) > 0 &&
+        read(p[0], &told, sizeof told) == sizeof told) {
+        b->stage = told.stage;
+        b->failed = told.failed;
+    }
+    close(p[0]);
+    errno = why;
+    return pid;
+}
+
 int spawn_process(const struct spawn *s, pid_t *ret_pid, struct err *e) {
     enum {
         STACK = 32 << 10
     };
     _Alignas(16) char stack[STACK];
-    struct birth b = {.s = s, .envp = s->envp ? s->envp : environ};
-    // A handler of the caller must not run in the child: it has the caller's memory.
+    struct birth b = {.s = s, .envp = s->envp ? s->envp : environ, .report = -1};
+    // A handler of the caller must not run in the child: it may have the caller's memory.
     sigset_t all, old;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
-    pid_t pid = clone(child, stack + STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &b);
+    pid_t pid = s->patience_ms ? start_apart(&b, stack + STACK)
+                               : clone(child, stack + STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &b);
     int why = errno;
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0) {

@@ -1,9 +1,10 @@
 // Starts one process: the only place that makes children and that clears close-on-exec.
 //
-// The child shares the caller's memory until it has executed its program (clone(2) with CLONE_VM
-// and CLONE_VFORK), so that nothing is copied, nothing allocated, and a failed step comes back as
-// it is: which one, and errno. The caller waits that long; only a file system that hangs in chdir
-// or exec can make it wait noticeably.
+// A failed step comes back as it is: which one, and errno. For that the caller waits until the
+// program is executed, in one of two ways:
+// - patience_ms 0: the child shares the caller's memory until then (clone(2) with CLONE_VM and
+//   CLONE_VFORK): nothing is copied, but a file system that hangs in chdir or exec holds the caller.
+// - else the child has a copy, and the caller waits no longer than that.
 #ifndef BASE_SPAWN_H
 #define BASE_SPAWN_H
 
@@ -47,9 +48,11 @@ struct spawn {
     bool group;           // a process group of its own (in the caller's session)
     int death_signal;     // sent to the child when the caller's thread ends; 0: none
     const sigset_t *mask; // NULL: empty. All signals get their default action.
+    int patience_ms;      // what the caller waits at most; 0: as long as it takes
 };
 
-// Starts it: *ret_pid is a child of the caller. -1: no child is left; e says which step failed
+// Starts it: *ret_pid is a child of the caller. When patience_ms is over and no step has failed yet,
+// it is taken for started; a step that fails later is its end with code 127. -1: no child is left; e says which step failed
 // and why ("cwd /x: No such file or directory"), errno is that of the step. e->code: EX_OSERR
 // when no process could be made, EX_NOPERM, else EX_CONFIG.
 int spawn_process(const struct spawn *s, pid_t *ret_pid, struct err *e);

@@ -116,7 +116,7 @@ const char *text_ms(int64_t ms, char *buf, size_t size) {
     if (ms < 1000)
         snprintf(buf, size, "%lldms", (long long)ms);
     else if (ms < 60000 && ms % 1000)
-        snprintf(buf, size, "%.1fs", ms / 1000.0);
+        snprintf(buf, size, "%lld.%llds", (long long)(ms / 1000), (long long)(ms / 100 % 10));
     else if (ms < 60000)
         snprintf(buf, size, "%llds", (long long)(ms / 1000));
     else if (ms < 3600000)

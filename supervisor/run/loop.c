@@ -52,29 +52,34 @@ void loop_ignore(struct sup *s, int fd) {
     epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
-// SIGTERM and SIGINT end the container; what we do not handle goes to the main service.
-static void take_signals(struct sup *s) {
+// SIGTERM and SIGINT end the container; what we do not handle goes to the main service. Whether a
+// child has ended.
+static bool take_signals(struct sup *s) {
     struct signalfd_siginfo got[8];
     ssize_t n;
+    bool ended = false;
     while ((n = read(s->signals, got, sizeof got)) > 0) {
         for (size_t i = 0; i < n / sizeof *got; i++) {
             int sig = (int)got[i].ssi_signo;
             if (sig == SIGTERM || sig == SIGINT)
                 stop_asked(s, sig);
-            else if (sig != SIGCHLD && sig != SIGPIPE)
+            else if (sig == SIGCHLD)
+                ended = true;
+            else if (sig != SIGPIPE)
                 stop_forward(s, sig);
         }
         if ((size_t)n < sizeof got)
             break;
     }
+    return ended;
 }
 
 static void dispatch(struct sup *s, uint64_t what) {
     size_t index = (uint32_t)what;
     switch ((enum loop_kind)(what >> 32)) {
     case LOOP_SIGNALS:
-        take_signals(s);
-        reap_all(s);
+        if (take_signals(s))
+            reap_all(s);
         break;
     case LOOP_CONTROL:
         control_accept(s);

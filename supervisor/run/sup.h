@@ -21,6 +21,7 @@ enum {
     SUP_CLIENTS = 8,
     SUP_STATUS = 160, // longest STATUS= text that is kept
     SUP_REASON = 240,
+    SUP_PATIENCE_MS = 100, // with a file system that hangs while a process is started
 };
 
 // Why a service was told to stop.

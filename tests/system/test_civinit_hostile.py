@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """civinit broken on purpose: floods, garbage, full disks, no descriptors, chains of forks."""
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -283,6 +284,46 @@ def test_the_most_services(t):
     c = Container(t, ini + "[service more]\ncommand = true\n", name="b")
     t.equal(c.wait(), 78, "one too many")
     t.contains(c.log(), "more than 256 services and tasks")
+
+
+def hold(path):
+    """A write lease: who opens or executes the file waits until it is given back (45 s at most, as the kernel is set)."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    return fd
+
+
+def test_a_file_system_that_hangs_in_exec(t):
+    """Process 1 goes on: it answers, and ends in time, while a child's exec does not come back."""
+    slow = t.write("slow", f"#!/bin/sh\ntouch {t.dir}/ran\nexec sleep 1000\n", 0o755)
+    held = hold(slow)
+    ini = TWO.replace("[service s]\ncommand = sleep 1000", "[service s]\ncommand = {dir}/slow")
+    c = Container(t, ini)
+
+    def hanging():
+        for pid in pid1.children(c.pid):
+            with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/syscall") as f:
+                if f.read().startswith(("59 ", "221 ")):  # execve of x86-64 and of arm64
+                    return pid
+        return None
+
+    pid = civitest.wait_for("the exec that hangs", hanging)
+    c.wait_container("ready")
+    assert ask(c.run_dir, b"ping\n").startswith(b"ok"), "it answers"
+    t.equal(hanging(), pid, "the process in its exec")
+    fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    civitest.wait_for("the service to run", lambda: os.path.exists(t.path("ran")))
+    t.equal(c.service("s")["state"], "ready")
+    t.equal(c.stop(), 0, "exit code")
+    os.unlink(t.path("ran"))
+    os.close(held)
+    held = hold(slow)
+    c = Container(t, ini)
+    civitest.wait_for("the exec that hangs", hanging)
+    t.equal(c.stop(), 0, "exit code")
+    t.equal(os.path.exists(t.path("ran")), False, "it ran")
+    os.close(held)
 
 
 if __name__ == "__main__":
