@@ -3,7 +3,8 @@
 // A failed step comes back as it is: which one, and errno. For that the caller waits until the
 // program is executed, in one of two ways:
 // - patience_ms 0: the child shares the caller's memory until then (clone(2) with CLONE_VM and
-//   CLONE_VFORK): nothing is copied, but a file system that hangs in chdir or exec holds the caller.
+//   CLONE_VFORK): nothing is copied, but a file system that hangs in chdir or exec holds the
+//   caller.
 // - else the child has a copy, and the caller waits no longer than that.
 #ifndef BASE_SPAWN_H
 #define BASE_SPAWN_H
@@ -51,10 +52,10 @@ struct spawn {
     int patience_ms;      // what the caller waits at most; 0: as long as it takes
 };
 
-// Starts it: *ret_pid is a child of the caller. When patience_ms is over and no step has failed yet,
-// it is taken for started; a step that fails later is its end with code 127. -1: no child is left; e says which step failed
-// and why ("cwd /x: No such file or directory"), errno is that of the step. e->code: EX_OSERR
-// when no process could be made, EX_NOPERM, else EX_CONFIG.
+// Starts it: *ret_pid is a child of the caller. When patience_ms is over and no step has failed
+// yet, it is taken for started; a step that fails later is its end with code 127. -1: no child is
+// left; e says which step failed and why ("cwd /x: No such file or directory"), errno is that of
+// the step. e->code: EX_OSERR when no process could be made, EX_NOPERM, else EX_CONFIG.
 int spawn_process(const struct spawn *s, pid_t *ret_pid, struct err *e);
 
 // The path of a program of this project: beside the running binary, else its bare name (which

@@ -45,7 +45,8 @@ int launch(struct sup *s, struct svc *v) {
                           .umask = s->plan->umask,
                           .fds = fds,
                           .nfds = nfds,
-                          .session = true, .patience_ms = SUP_PATIENCE_MS};
+                          .session = true,
+                          .patience_ms = SUP_PATIENCE_MS};
     pid_t pid;
     int rc = spawn_process(&spawn, &pid, &e);
     if (ready >= 0)

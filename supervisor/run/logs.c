@@ -144,7 +144,11 @@ static void start_log(struct sup *s) {
         stream(s, &words, &fds, v->def->name, "stdout", v->out[0], v->def->log);
         stream(s, &words, &fds, v->def->name, "stderr", v->err[0], v->def->log);
     }
-    struct spawn spawn = {.argv = s->log_argv, .fds = s->log_fds, .nfds = fds, .session = true, .patience_ms = SUP_PATIENCE_MS};
+    struct spawn spawn = {.argv = s->log_argv,
+                          .fds = s->log_fds,
+                          .nfds = fds,
+                          .session = true,
+                          .patience_ms = SUP_PATIENCE_MS};
     start(s, &s->log, &spawn);
     if (s->log.pid && s->own_log[1] >= 0 && s->phase < SUP_LOGS)
         log_to(s->own_log[1]);
@@ -153,7 +157,8 @@ static void start_log(struct sup *s) {
 static void start_forward(struct sup *s) {
     char *argv[] = {s->forward.path, (char *)"--config", (char *)s->plan->config, NULL};
     struct spawn_fd fd = {s->records[0], 0};
-    struct spawn spawn = {.argv = argv, .fds = &fd, .nfds = 1, .session = true, .patience_ms = SUP_PATIENCE_MS};
+    struct spawn spawn = {
+        .argv = argv, .fds = &fd, .nfds = 1, .session = true, .patience_ms = SUP_PATIENCE_MS};
     start(s, &s->forward, &spawn);
 }
 

@@ -24,7 +24,8 @@ static int start(struct svc *v, const struct plan_check *k, struct err *e) {
     if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
         return err_errno(e, 71, "pipe");
     struct spawn_fd fds[] = {{p[1], 1}, {p[1], 2}};
-    struct spawn spawn = {.argv = k->argv, .fds = fds, .nfds = 2, .session = true, .patience_ms = SUP_PATIENCE_MS};
+    struct spawn spawn = {
+        .argv = k->argv, .fds = fds, .nfds = 2, .session = true, .patience_ms = SUP_PATIENCE_MS};
     if (k->kind == CHECK_EXEC) {
         spawn.envp = d->envp;
         spawn.cwd = d->cwd;
