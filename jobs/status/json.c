@@ -47,22 +47,9 @@ static void services(const struct view *v, struct buf *b) {
     key(b, "services");
     buf_str(b, "[");
     for (size_t i = 0; i < v->status.n; i++) {
-        const struct statusfile_service *s = &v->status.services[i];
         comma(b);
         buf_str(b, "{");
-        text(b, "name", s->name);
-        text(b, "kind", s->kind);
-        text(b, "state", s->state);
-        number(b, "pid", s->pid);
-        number(b, "since", s->since_ms);
-        number(b, "restarts", s->restarts);
-        number(b, "ready_ms", s->ready_ms);
-        number(b, "exit", s->exit);
-        number(b, "signal", s->signal);
-        number(b, "unhealthy", s->unhealthy);
-        boolean(b, "oom", s->oom);
-        text(b, "status", s->status);
-        text(b, "reason", s->reason);
+        statusfile_service_json(&v->status.services[i], b);
         usage(b, &v->usage[i]);
         buf_str(b, "}");
     }
@@ -73,13 +60,7 @@ static void container(const struct view *v, struct buf *b) {
     const struct figures *c = &v->figures;
     key(b, "container");
     buf_str(b, "{");
-    text(b, "role", v->status.role);
-    text(b, "state", v->status.state);
-    text(b, "reason", v->status.reason);
-    number(b, "started", v->status.started_ms);
-    number(b, "pid", v->status.pid);
-    text(b, "main", v->status.main);
-    number(b, "oom_kills", v->status.oom_kills);
+    statusfile_json(&v->status, b);
     number(b, "memory_bytes", c->memory_bytes);
     number(b, "memory_working_bytes", c->memory_working_bytes);
     number(b, "memory_peak_bytes", c->memory_peak_bytes);

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -218,6 +219,30 @@ int statusfile_read(const char *run_dir, struct statusfile *ret, struct err *e) 
         return -1;
     }
     return statusfile_parse(text, ret, e) < 0 ? err_wrap(e, "%s", path) : 0;
+}
+
+static void json(const struct field *f, const void *from, struct buf *b) {
+    for (bool first = true; f->key; f++, first = false) {
+        const char *at = (const char *)from + f->offset;
+        int64_t number = f->type == NUMBER ? *(const int64_t *)at : 0;
+        buf_printf(b, "%s\"%s\":", first ? "" : ",", f->key);
+        if (f->type == TEXT)
+            buf_json(b, *(const char *const *)at);
+        else if (f->type == FLAG)
+            buf_str(b, *(const bool *)at ? "true" : "false");
+        else if (number < 0)
+            buf_str(b, "null");
+        else
+            buf_printf(b, "%lld", (long long)number);
+    }
+}
+
+void statusfile_json(const struct statusfile *s, struct buf *b) {
+    json(container_fields, s, b);
+}
+
+void statusfile_service_json(const struct statusfile_service *v, struct buf *b) {
+    json(service_fields, v, b);
 }
 
 void statusfile_free(struct statusfile *s) {

@@ -60,6 +60,13 @@ int statusfile_parse(const char *text, struct statusfile *ret, struct err *e);
 int statusfile_read(const char *run_dir, struct statusfile *ret, struct err *e);
 void statusfile_free(struct statusfile *s);
 
+// The same as members of a JSON object, by the same names ("role":"web","state":…), without braces:
+// of the container (not its services), of one service. Texts and times are as here, figures that
+// are −1 become null, flags true or false.
+struct buf;
+void statusfile_json(const struct statusfile *s, struct buf *b);
+void statusfile_service_json(const struct statusfile_service *v, struct buf *b);
+
 // The service of that name, or NULL.
 const struct statusfile_service *statusfile_find(const struct statusfile *s, const char *name);
 

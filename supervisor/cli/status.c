@@ -83,64 +83,35 @@ static void table(const struct view *w, const struct statusfile *f, struct buf *
             row(w, &f->services[i], width, b);
 }
 
-static void json_text(struct buf *b, const char *key, const char *text) {
-    buf_printf(b, "\"%s\":", key);
-    buf_json(b, text);
-    buf_str(b, ",");
-}
-
-static void json_service(const struct statusfile_service *v, struct buf *b) {
-    struct usageof u;
-    buf_str(b, "{");
-    json_text(b, "name", v->name);
-    json_text(b, "kind", v->kind);
-    json_text(b, "state", v->state);
-    json_text(b, "reason", v->reason);
-    json_text(b, "status", v->status);
-    if (v->pid > 0)
-        buf_printf(b, "\"pid\":%lld,", (long long)v->pid);
-    if (v->ready_ms >= 0)
-        buf_printf(b, "\"ready_ms\":%lld,", (long long)v->ready_ms);
-    if (v->exit >= 0)
-        buf_printf(b, "\"exit\":%lld,\"signal\":%lld,\"oom\":%s,", (long long)v->exit,
-                   (long long)v->signal, v->oom ? "true" : "false");
-    if (v->next_ms)
-        buf_printf(b, "\"next_ms\":%lld,", (long long)v->next_ms);
-    if (v->pid > 0 && usageof(v->pid, &u) == 0)
-        buf_printf(b, "\"cpu_ms\":%lld,\"rss_bytes\":%lld,", (long long)u.cpu_ms,
-                   (long long)u.rss_bytes);
-    buf_printf(b, "\"unhealthy\":%lld,\"restarts\":%lld,\"since_ms\":%lld}",
-               (long long)v->unhealthy, (long long)v->restarts, (long long)v->since_ms);
-}
-
 static void json(const struct view *w, const struct statusfile *f, struct buf *b) {
-    bool first = true;
+    const char *comma = "";
     buf_str(b, "{");
-    json_text(b, "role", f->role);
-    json_text(b, "state", f->state);
-    json_text(b, "reason", f->reason);
-    json_text(b, "main", f->main);
-    json_text(b, "config", f->config);
-    if (f->deadline_ms)
-        buf_printf(b, "\"deadline_ms\":%lld,", (long long)f->deadline_ms);
-    buf_printf(b, "\"started_ms\":%lld,\"pid\":%lld,\"oom_kills\":%lld,\"services\":[",
-               (long long)f->started_ms, (long long)f->pid, (long long)f->oom_kills);
+    statusfile_json(f, b);
+    buf_str(b, ",\"services\":[");
     for (size_t i = 0; i < f->n; i++) {
-        if (!shown(w, f->services[i].name))
+        const struct statusfile_service *v = &f->services[i];
+        struct usageof u;
+        if (!shown(w, v->name))
             continue;
-        buf_str(b, first ? "" : ",");
-        first = false;
-        json_service(&f->services[i], b);
+        buf_printf(b, "%s{", comma);
+        comma = ",";
+        statusfile_service_json(v, b);
+        if (v->pid > 0 && usageof(v->pid, &u) == 0)
+            buf_printf(b, ",\"cpu_ms\":%lld,\"rss_bytes\":%lld", (long long)u.cpu_ms,
+                       (long long)u.rss_bytes);
+        buf_str(b, "}");
     }
     buf_str(b, "]}\n");
 }
 
-static int show(const struct view *w) {
+// expected: that there is none any more is no error.
+static int show(const struct view *w, bool expected) {
     struct statusfile f;
     struct err e;
     autobuf struct buf b = {0};
     if (statusfile_read(w->run_dir, &f, &e) < 0) {
-        log_error("%s", e.text);
+        if (!expected || e.code != EX_UNAVAILABLE)
+            log_error("%s", e.text);
         return e.code;
     }
     for (char **n = w->names; *n; n++) {
@@ -165,13 +136,15 @@ static int show(const struct view *w) {
 
 // Again at each change, and on a terminal each second for the times; until the container ends.
 static int watch(const struct view *w) {
+    bool seen = false;
     autoclose int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     inotify_add_watch(fd, w->run_dir, IN_MOVED_TO | IN_DELETE);
     for (;;) {
         char drop[4096];
-        int rc = show(w);
+        int rc = show(w, seen);
         if (rc)
-            return rc;
+            return seen && rc == EX_UNAVAILABLE ? 0 : rc;
+        seen = true;
         struct pollfd p = {.fd = fd, .events = POLLIN};
         poll(&p, 1, w->colour ? 1000 : -1);
         while (read(fd, drop, sizeof drop) > 0)
@@ -200,5 +173,5 @@ int cli_status(int argc, char **argv) {
     }
     w.names = argv + names;
     w.colour = !w.json && isatty(1) && !getenv("NO_COLOR");
-    return w.watch ? watch(&w) : show(&w);
+    return w.watch ? watch(&w) : show(&w, false);
 }
