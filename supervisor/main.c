@@ -19,7 +19,7 @@
 static const char help[] =
     "usage: civinit ROLE [--once] [--config FILE] [-- WORDS…]   run a role: /etc/civinit/ROLE.ini\n"
     "       civinit exec [options] -- COMMAND…                  plain init for one command\n"
-    "       civinit check [--print] [ROLE|FILE …]               find every error; --print: show "
+    "       civinit check [--print] [--build] [ROLE|FILE …]     find every error; --print: show "
     "it\n"
     "       civinit status [--json] [--watch] [NAME …]          what runs, since when, and why "
     "not\n"
@@ -31,6 +31,7 @@ static const char help[] =
     "       civinit --help | --version\n"
     "\n"
     "  --once            the main service runs once (CIVINIT_ONCE=1 for the configuration)\n"
+    "  --build           what only the container will know is told, and no error\n"
     "  --config FILE     instead of /etc/civinit/ROLE.ini\n"
     "  -- WORDS          appended to the main service's command\n"
     "  --run-dir DIR     of the civinit that is asked (CIVINIT_RUN_DIR, /run/civinit)\n"

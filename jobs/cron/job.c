@@ -218,9 +218,10 @@ static const char *own_instance(struct jobs *j) {
 
 static int64_t own_grace(const struct jobs *j) {
     int64_t ms = conf_ms(&j->conf, "container", "", "grace", 30000);
-    const char *given = getenv("CIVINIT_GRACE");
-    if (given)
-        text_duration(given, &ms, NULL);
+    const char *given = getenv("CIVINIT_GRACE"); // seconds
+    int64_t seconds;
+    if (given && text_int(given, 0, INT32_MAX, &seconds, NULL) == 0)
+        ms = seconds * 1000;
     int64_t margin = ms / 5; // what the caller needs to see us end before it kills
     if (margin > 5000)
         margin = 5000;

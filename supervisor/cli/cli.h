@@ -6,7 +6,7 @@
 // civinit ROLE [--once] [--config FILE] [-- WORDS…]: becomes the supervisor; argv[0] is the role.
 int cli_run(int argc, char **argv);
 
-// civinit check [--print] [ROLE|FILE …]
+// civinit check [--print] [--build] [ROLE|FILE …]
 int cli_check(int argc, char **argv);
 
 // civinit status [--json] [--watch] [--run-dir DIR] [NAME …]

@@ -43,19 +43,34 @@ static bool grow(void **array, size_t n, size_t *cap, size_t size) {
     return true;
 }
 
-static void add_problem(struct conf *c, const char *file, int line, const char *section,
-                        const char *name, const char *key, const char *text) {
-    if (!grow((void **)&c->problems, c->nproblems, &c->problems_cap, sizeof *c->problems))
-        return;
+// "file:line: [section name] key: text" in the arena, or NULL.
+static char *sentence(struct conf *c, const char *file, int line, const char *section,
+                      const char *name, const char *key, const char *text) {
     char where[300] = "";
     if (section && *section)
         snprintf(where, sizeof where, " [%s%s%s]%s%s%s", section, *name ? " " : "", name,
                  key ? " " : "", key ? key : "", ":");
     struct err e;
     err_set(&e, EX_CONFIG, "%s:%d:%s %s", file, line, where, text);
-    char *p = arena_text(&c->arena, e.text);
+    return arena_text(&c->arena, e.text);
+}
+
+static void add_problem(struct conf *c, const char *file, int line, const char *section,
+                        const char *name, const char *key, const char *text) {
+    if (!grow((void **)&c->problems, c->nproblems, &c->problems_cap, sizeof *c->problems))
+        return;
+    char *p = sentence(c, file, line, section, name, key, text);
     if (p)
         c->problems[c->nproblems++] = p;
+}
+
+void conf_absent(struct conf *c, const struct conf_entry *at, const char *why) {
+    c->entries[at - c->entries].unsure = true;
+    if (!grow((void **)&c->absent, c->nabsent, &c->absent_cap, sizeof *c->absent))
+        return;
+    char *p = sentence(c, at->file, at->line, at->section, at->name, at->key, why);
+    if (p)
+        c->absent[c->nabsent++] = p;
 }
 
 void conf_problem(struct conf *c, const struct conf_entry *at, const char *fmt, ...) {
@@ -64,11 +79,10 @@ void conf_problem(struct conf *c, const struct conf_entry *at, const char *fmt, 
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (at)
+    if (!at)
+        add_problem(c, c->path, 1, NULL, NULL, NULL, text);
+    else if (!at->unsure)
         add_problem(c, at->file, at->line, at->section, at->name, at->key, text);
-    else
-        add_problem(c, c->nsections ? c->sections[0].file : "configuration", 1, NULL, NULL, NULL,
-                    text);
 }
 
 static void on_problem(void *arg, int line, const char *text) {
@@ -251,15 +265,19 @@ static int fill_in(struct conf *c, const char *const *used, struct err *e) {
         x->value = x->raw;
         if (!is_used(used, x->section))
             continue;
-        char *value;
-        if (expand(x->raw, &c->arena, &value, &x->secret, &why) < 0) {
+        char *value, *absent = NULL;
+        int rc = c->at_build ? expand_known(x->raw, &c->arena, &value, &x->secret, &absent, &why)
+                             : expand(x->raw, &c->arena, &value, &x->secret, &why);
+        if (rc < 0) {
             if (why.code == EX_OSERR)
                 return err_set(e, why.code, "%s", why.text);
             conf_problem(c, x, "%s", why.text);
             continue;
         }
         x->value = value;
-        if (schema_check(schema_find(x->section, x->key), value, &why) < 0)
+        if (absent)
+            conf_absent(c, x, absent);
+        else if (schema_check(schema_find(x->section, x->key), value, &why) < 0)
             conf_problem(c, x, "%s",
                          x->secret ? "what the file holds is not a valid value here" : why.text);
     }
@@ -267,6 +285,9 @@ static int fill_in(struct conf *c, const char *const *used, struct err *e) {
 }
 
 int conf_load(struct conf *c, const char *path, const char *const *used, struct err *e) {
+    c->path = arena_text(&c->arena, path);
+    if (!c->path)
+        return err_set(e, EX_OSERR, "out of memory");
     if (read_file(c, path, e) < 0 || read_drop_ins(c, path, e) < 0)
         return -1;
     return fill_in(c, used, e);
@@ -356,6 +377,7 @@ void conf_free(struct conf *c) {
     arena_free(&c->arena);
     free(c->entries);
     free(c->problems);
+    free(c->absent);
     free(c->sections);
     *c = (struct conf){0};
 }

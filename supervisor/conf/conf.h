@@ -22,6 +22,7 @@ struct conf_entry {
     const char *file;
     int line;
     bool secret; // value came through ${file:…}: never to be shown
+    bool unsure; // value lacks what is not there (at_build): nothing follows from it
 };
 
 struct conf {
@@ -35,6 +36,12 @@ struct conf {
         int line;
     } * sections;
     size_t nsections, sections_cap;
+    const char *path; // as conf_load got it
+    // Set by who has not the container's environment, an image's build: variables and files that
+    // are not there are then no problems but told in `absent`, like problems.
+    bool at_build;
+    char **absent;
+    size_t nabsent, absent_cap;
 };
 
 // Reads path and its drop-ins into c (zero-initialised). `used` names the section types whose
@@ -47,8 +54,12 @@ int conf_load(struct conf *c, const char *path, const char *const *used, struct 
 int conf_load_strict(struct conf *c, const char *path, const char *const *used, struct err *e);
 
 // Adds a problem at an entry (or, with entry NULL, at a section): a later stage found it.
+// At an entry that is unsure it is none.
 __attribute__((format(printf, 3, 4))) void conf_problem(struct conf *c, const struct conf_entry *at,
                                                         const char *fmt, ...);
+
+// Tells (at_build) that an entry's value is not there, and why.
+void conf_absent(struct conf *c, const struct conf_entry *at, const char *why);
 
 // The entry, or NULL. name is "" for sections without one.
 const struct conf_entry *conf_find(const struct conf *c, const char *section, const char *name,

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -16,6 +17,7 @@ enum {
 struct filling {
     struct buf *out;
     bool *secret;
+    struct buf *absent; // what is not there, as text; NULL: that is an error
     int depth;
 };
 
@@ -36,15 +38,26 @@ static int part(struct filling f, const char *p, const char *end, char **ret, st
     return rc;
 }
 
+// Something is not there, as e says.
+static int is_absent(struct filling f, const struct err *e) {
+    if (!f.absent)
+        return -1;
+    buf_printf(f.absent, "%s%s", f.absent->len ? "; " : "", e->text);
+    return 0;
+}
+
 static int fill_file(struct filling f, const char *p, const char *end, struct err *e) {
     autofree char *path = NULL;
+    size_t known = f.absent ? f.absent->len : 0;
     if (part(f, p, end, &path, e) < 0)
         return -1;
     autofree char *text = NULL;
-    if (file_secret(path, &text, e) < 0)
-        return -1;
-    buf_str(f.out, text);
     *f.secret = true;
+    if (f.absent && f.absent->len > known)
+        return 0; // not even its name is whole
+    if (file_secret(path, &text, e) < 0)
+        return errno == ENOENT || errno == ENOTDIR ? is_absent(f, e) : -1;
+    buf_str(f.out, text);
     return 0;
 }
 
@@ -59,8 +72,11 @@ static int fit_number(const char *text, int i, int64_t *ret, struct err *e) {
 static int fill_fit(struct filling f, const char *p, const char *end, struct err *e) {
     autofree char *text = NULL;
     int64_t number[4] = {0, 0, 1, INT32_MAX}; // cost, reserved, least, most
+    size_t known = f.absent ? f.absent->len : 0;
     if (part(f, p, end, &text, e) < 0)
         return -1;
+    if (f.absent && f.absent->len > known)
+        return 0;
     char *rest = text;
     for (int i = 0; rest; i++) {
         const char *word = strsep(&rest, ",");
@@ -100,10 +116,11 @@ static int variable(struct filling f, const char *p, const char *end, struct err
     autofree char *name = strndup(p, n);
     const char *value = name ? getenv(name) : NULL;
     bool given = value && *value;
-    if (plain && !value)
-        return err_set(e, EX_CONFIG,
-                       "the environment variable %s is not set, and \"${%s}\" has no default", name,
-                       name);
+    if (plain && !value) {
+        err_set(e, EX_CONFIG,
+                "the environment variable %s is not set, and \"${%s}\" has no default", name, name);
+        return is_absent(f, e);
+    }
     if (plain || (given && more[1] == '-'))
         buf_str(f.out, value);
     else if (given || more[1] == '-')
@@ -148,10 +165,11 @@ static int fill(struct filling f, const char *p, const char *end, struct err *e)
     return 0;
 }
 
-int expand(const char *raw, struct arena *arena, char **ret, bool *ret_secret, struct err *e) {
+static int expand_all(const char *raw, struct buf *absent, struct arena *arena, char **ret,
+                      bool *ret_secret, struct err *e) {
     autobuf struct buf out = {0};
     bool secret = false;
-    struct filling f = {.out = &out, .secret = &secret};
+    struct filling f = {.out = &out, .secret = &secret, .absent = absent};
     if (fill(f, raw, raw + strlen(raw), e) < 0)
         return -1;
     char *text = out.failed ? NULL : arena_text(arena, out.data ? out.data : "");
@@ -159,5 +177,20 @@ int expand(const char *raw, struct arena *arena, char **ret, bool *ret_secret, s
         return err_set(e, EX_OSERR, "out of memory");
     *ret = text;
     *ret_secret = secret;
+    return 0;
+}
+
+int expand(const char *raw, struct arena *arena, char **ret, bool *ret_secret, struct err *e) {
+    return expand_all(raw, NULL, arena, ret, ret_secret, e);
+}
+
+int expand_known(const char *raw, struct arena *arena, char **ret, bool *ret_secret,
+                 char **ret_absent, struct err *e) {
+    autobuf struct buf absent = {0};
+    if (expand_all(raw, &absent, arena, ret, ret_secret, e) < 0)
+        return -1;
+    *ret_absent = absent.len && !absent.failed ? arena_text(arena, absent.data) : NULL;
+    if (absent.failed || (absent.len && !*ret_absent))
+        return err_set(e, EX_OSERR, "out of memory");
     return 0;
 }

@@ -23,4 +23,9 @@
 // are errors; a lone "$" stays as it is, so that shell commands need no escapes for $1 or $(…).
 int expand(const char *raw, struct arena *arena, char **ret, bool *ret_secret, struct err *e);
 
+// As expand, but variables that are not set and files that do not exist are nothing: *ret_absent
+// says which, or is NULL. For who has not the container's environment.
+int expand_known(const char *raw, struct arena *arena, char **ret, bool *ret_secret,
+                 char **ret_absent, struct err *e);
+
 #endif

@@ -18,7 +18,7 @@ const char *const plan_sections[] = {"container", "service", "task", "forward", 
 static struct conf_entry section_entry(const struct conf *c, const char *section, const char *name,
                                        const char *key) {
     struct conf_entry x = {
-        .section = section, .name = name, .key = key, .file = "configuration", .line = 1};
+        .section = section, .name = name, .key = key, .file = c->path, .line = 1};
     for (size_t i = 0; i < c->nsections; i++) {
         if (strcmp(c->sections[i].section, section) == 0 &&
             strcmp(c->sections[i].name, name) == 0) {
@@ -235,6 +235,16 @@ static int name_services(struct plan *p, struct conf *c) {
     return 0;
 }
 
+// Of what a reload cannot change.
+static uint64_t hash_of(const struct plan *p, const struct conf *c) {
+    uint64_t h = planpart_hash(PLANPART_SEED, p->run_dir);
+    h = planpart_hash(h, p->main < p->n ? p->services[p->main].name : "");
+    for (size_t i = 0; i < c->n; i++)
+        if (strcmp(c->entries[i].section, "forward") == 0)
+            h = planpart_hash(planpart_hash(h, c->entries[i].key), c->entries[i].value);
+    return h + p->log + 8 * p->forward;
+}
+
 static int make(struct plan *p, struct planpart *w, const struct plan_options *o) {
     if (plan_container(p, w, o) < 0 || name_services(p, w->c) < 0)
         return -1;
@@ -251,10 +261,21 @@ static int make(struct plan *p, struct planpart *w, const struct plan_options *o
     for (size_t i = 0; i < p->n; i++)
         if (p->services[i].main)
             p->main = i;
-    p->hash = planpart_hash(PLANPART_SEED, p->run_dir);
-    p->hash = planpart_hash(p->hash, p->main < p->n ? p->services[p->main].name : "");
-    p->hash += p->log + 8 * p->forward + 16 * p->forward_stdout;
+    for (size_t i = 0; i < p->n; i++)
+        snprintf(p->services[i].grace_env, PLAN_GRACE_ROOM, "CIVINIT_GRACE=%lld",
+                 (long long)plan_stop_ms(p, &p->services[i]) / 1000);
+    p->hash = hash_of(p, w->c);
     return 0;
+}
+
+int64_t plan_last_part(const struct plan *p) {
+    return p->grace_ms / 5 < PLAN_LAST_PART ? p->grace_ms / 5 : PLAN_LAST_PART;
+}
+
+int64_t plan_stop_ms(const struct plan *p, const struct plan_service *s) {
+    int64_t ms = p->grace_ms - p->drain_ms - plan_last_part(p) - PLAN_PER_LEVEL * (int64_t)s->depth;
+    ms = ms < s->stop_timeout_ms ? ms : s->stop_timeout_ms;
+    return ms > 0 ? ms : 0;
 }
 
 int plan_make(struct plan *p, struct conf *c, const struct plan_options *o, struct err *e) {

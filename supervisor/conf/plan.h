@@ -14,8 +14,11 @@
 #include <stdint.h>
 
 enum {
-    PLAN_SERVICES = 256,   // most services and tasks
-    PLAN_NOTIFY_ROOM = 128 // of the environment's NOTIFY_SOCKET=
+    PLAN_SERVICES = 256,    // most services and tasks
+    PLAN_NOTIFY_ROOM = 128, // of the environment's NOTIFY_SOCKET=
+    PLAN_GRACE_ROOM = 40,   // of its CIVINIT_GRACE=
+    PLAN_LAST_PART = 1000,  // ms of the grace time: for what has to be killed, and the logger
+    PLAN_PER_LEVEL = 200,   // ms of it kept for each service that can only be stopped later
 };
 
 struct plan_check {
@@ -47,6 +50,7 @@ struct plan_service {
     char **argv, **envp;
     char
         *notify_env; // the entry of envp that the address of the notify socket is put into, or NULL
+    char *grace_env; // that of CIVINIT_GRACE
     struct plan_check ready, health;
     int64_t ready_timeout_ms; // a task: how long it may run
     int64_t health_interval_ms, health_timeout_ms, health_failures;
@@ -94,6 +98,13 @@ extern const char *const plan_sections[];
 // Makes p (zero-initialised) of c. Problems are added to c->problems; p is usable only if there
 // are none. -1 with e: out of memory. p keeps nothing of c.
 int plan_make(struct plan *p, struct conf *c, const struct plan_options *o, struct err *e);
+
+// The part of the grace time at its end in which everything is killed.
+int64_t plan_last_part(const struct plan *p);
+
+// How long a service has from its stop signal to SIGKILL at the container's end, if those that stop
+// before it take no time.
+int64_t plan_stop_ms(const struct plan *p, const struct plan_service *s);
 
 void plan_free(struct plan *p);
 

@@ -4,6 +4,7 @@
 #include "conf/env.h"
 #include "conf/schema.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -118,53 +119,77 @@ static int plan_user(struct planpart *w, struct plan_service *s) {
     if (!user && !group)
         return 0;
     snprintf(own, sizeof own, "%u", geteuid());
+    if (user && user_find(user, NULL, &w->p->arena, &s->user, &e) < 0) {
+        if (e.code == EX_OSERR)
+            return -1;
+        planpart_problem(w, "user", e.text);
+        user = NULL; // so that the group is looked at all the same
+    }
     if (user_find(user ? user : own, group, &w->p->arena, &s->user, &e) < 0) {
         if (e.code == EX_OSERR)
             return -1;
-        planpart_problem(w, strncmp(e.text, "the group", 9) == 0 ? "group" : "user", e.text);
+        planpart_problem(w, group ? "group" : "user", e.text);
     }
     // Without root nobody can become somebody else: all run as who the pod says.
     s->set_user = geteuid() == 0;
     return 0;
 }
 
+static void plan_env_file(struct planpart *w, struct env *v) {
+    const char *file = text_of(w, "env_file");
+    struct err e;
+    if (!file || env_file(v, file, &e) == 0)
+        return;
+    if (w->c->at_build && (errno == ENOENT || errno == ENOTDIR))
+        conf_absent(w->c, conf_find(w->c, w->section, w->name, "env_file"), e.text);
+    else
+        planpart_problem(w, "env_file", e.text);
+}
+
+// Sets a variable to a value that is written later, of up to room bytes with name and "=".
+static char *env_room(struct env *v, const char *name, size_t room) {
+    size_t len = strlen(name);
+    char *entry = arena_alloc(v->arena, room);
+    env_set(v, name, "");
+    for (size_t i = 0; entry && i < v->n; i++)
+        if (strncmp(v->list[i], name, len) == 0 && v->list[i][len] == '=')
+            v->list[i] = strcpy(entry, v->list[i]);
+    return entry;
+}
+
 static int plan_env(struct planpart *w, struct plan_service *s) {
     struct env v;
-    struct err e;
     env_init(&v, &w->p->arena, environ);
     env_set(&v, "NOTIFY_SOCKET", NULL);
     env_set(&v, "CIVINIT_RUN_DIR", w->p->run_dir);
-    if (s->set_user && s->user.name) {
+    s->grace_env = env_room(&v, "CIVINIT_GRACE", PLAN_GRACE_ROOM);
+    if (s->set_user) { // a number without an entry has no name, and the home that containers give
+                       // it
         env_set(&v, "USER", s->user.name);
         env_set(&v, "LOGNAME", s->user.name);
-        env_set(&v, "HOME", s->user.home);
+        env_set(&v, "HOME", s->user.name ? s->user.home : "/");
     }
     for (size_t i = 0; i < w->c->n; i++)
         if (strcmp(w->c->entries[i].section, "container") == 0 &&
             strncmp(w->c->entries[i].key, "env.", 4) == 0)
             env_set(&v, w->c->entries[i].key + 4, w->c->entries[i].value);
-    const char *file = text_of(w, "env_file");
-    if (file && env_file(&v, file, &e) < 0)
-        planpart_problem(w, "env_file", e.text);
+    plan_env_file(w, &v);
     for (size_t i = 0; i < w->c->n; i++) {
         const struct conf_entry *x = &w->c->entries[i];
         if (strcmp(x->section, w->section) == 0 && strcmp(x->name, w->name) == 0 &&
             strncmp(x->key, "env.", 4) == 0)
             env_set(&v, x->key + 4, x->value);
     }
-    if (s->ready.kind == CHECK_NOTIFY) {
-        env_set(&v, "NOTIFY_SOCKET", "");
-        for (size_t i = 0; i < v.n; i++) // give it room for the address
-            if (strncmp(v.list[i], "NOTIFY_SOCKET=", 14) == 0 &&
-                (v.list[i] = s->notify_env = arena_alloc(v.arena, PLAN_NOTIFY_ROOM)))
-                snprintf(s->notify_env, PLAN_NOTIFY_ROOM, "NOTIFY_SOCKET=");
-    }
+    bool notify = s->ready.kind == CHECK_NOTIFY;
+    if (notify)
+        s->notify_env = env_room(&v, "NOTIFY_SOCKET", PLAN_NOTIFY_ROOM);
     s->envp = v.list;
-    return v.failed || !v.list || (s->ready.kind == CHECK_NOTIFY && !s->notify_env) ? -1 : 0;
+    return v.failed || !v.list || !s->grace_env || (notify && !s->notify_env) ? -1 : 0;
 }
 
 // civinit-probe KIND TARGET for a check that it makes.
-static int plan_probe(struct planpart *w, struct plan_check *k, const char *option, int64_t ms) {
+static int plan_probe(struct planpart *w, const char *key, struct plan_check *k, const char *option,
+                      int64_t ms) {
     static const struct {
         const char *prefix, *kind;
         bool whole; // the target is the whole text
@@ -184,6 +209,8 @@ static int plan_probe(struct planpart *w, struct plan_check *k, const char *opti
     argv[n++] = (char *)option;
     argv[n++] = arena_printf(a, "%lldms", (long long)ms);
     if (strcmp(k->text, "mysql") == 0) {
+        if (!conf_find(w->c, "database", "", "host") && !conf_find(w->c, "database", "", "socket"))
+            planpart_problem(w, key, "mysql: [database] has neither host nor socket");
         argv[n++] = (char *)"--config";
         argv[n++] = (char *)w->p->config;
         argv[n++] = (char *)"mysql";
@@ -226,7 +253,7 @@ static int plan_check(struct planpart *w, const char *key, struct plan_check *k,
             return -1;
         if (!n)
             planpart_problem(w, key, "exec: needs a command");
-    } else if (plan_probe(w, k, option, ms) < 0) {
+    } else if (plan_probe(w, key, k, option, ms) < 0) {
         return -1;
     }
     if (health && (k->kind == CHECK_NOTIFY || k->kind == CHECK_FD))
@@ -276,10 +303,13 @@ static void plan_restart(struct planpart *w, struct plan_service *s) {
 
 static int plan_stop(struct planpart *w, struct plan_service *s) {
     const char *stop = text_of(w, "stop_signal"), *reload = text_of(w, "reload_signal");
+    const char *all = text_of(w, "stop_timeout");
     int64_t budget = w->p->grace_ms - w->p->drain_ms;
     s->stop_signal = stop ? schema_signal(stop) : SIGTERM;
     s->reload_signal = reload ? schema_signal(reload) : 0;
     s->stop_timeout_ms = ms_of(w, "stop_timeout", budget < STOP_TIMEOUT ? budget : STOP_TIMEOUT);
+    if (all && strcmp(all, "grace") == 0)
+        s->stop_timeout_ms = budget;
     if (s->stop_timeout_ms > budget && budget > 0)
         complain(w, "stop_timeout",
                  "is longer than grace without drain (%lldms): it would be cut short",
@@ -328,7 +358,9 @@ static int resource_of(const char *name, const char **ret_near) {
                   {"data", RLIMIT_DATA},         {"stack", RLIMIT_STACK},
                   {"fsize", RLIMIT_FSIZE},       {"cpu", RLIMIT_CPU},
                   {"memlock", RLIMIT_MEMLOCK},   {"sigpending", RLIMIT_SIGPENDING},
-                  {"msgqueue", RLIMIT_MSGQUEUE}, {"rtprio", RLIMIT_RTPRIO}};
+                  {"msgqueue", RLIMIT_MSGQUEUE}, {"rtprio", RLIMIT_RTPRIO},
+                  {"rttime", RLIMIT_RTTIME},     {"nice", RLIMIT_NICE},
+                  {"locks", RLIMIT_LOCKS},       {"rss", RLIMIT_RSS}};
     const char *names[sizeof limits / sizeof *limits + 1] = {0};
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
         names[i] = limits[i].name;

@@ -51,7 +51,7 @@ const struct schema_key schema_keys[] = {
     {"service", "backoff_max", SCHEMA_DURATION},
     {"service", "max_restarts", SCHEMA_INT},
     {"service", "stop_signal", SCHEMA_SIGNAL},
-    {"service", "stop_timeout", SCHEMA_DURATION},
+    {"service", "stop_timeout", SCHEMA_STOP},
     {"service", "reload_signal", SCHEMA_SIGNAL},
     {"service", "success", SCHEMA_LIST},
     {"service", "user", SCHEMA_WORD},
@@ -236,6 +236,9 @@ static int check_ready(const char *value, struct err *e) {
                                            "exec:", "fd:",   "dns:",    NULL};
     if (strcmp(value, "mysql") == 0 || strcmp(value, "notify") == 0)
         return 0;
+    const char *colon = strrchr(value, ':');
+    if (strncmp(value, "tcp:", 4) == 0 && (colon <= value + 4 || !colon[1]))
+        return err_set(e, EX_CONFIG, "\"%s\" names no port: write tcp:HOST:PORT", value);
     for (int i = 0; prefixes[i]; i++)
         if (strncmp(value, prefixes[i], strlen(prefixes[i])) == 0 && value[strlen(prefixes[i])])
             return 0;
@@ -285,6 +288,10 @@ int schema_check(const struct schema_key *key, const char *value, struct err *e)
         n = words[0] != NULL;
         free(words);
         return n ? 0 : err_set(e, EX_CONFIG, "is empty: a command is missing");
+    case SCHEMA_STOP:
+        if (strcmp(value, "grace") == 0)
+            return 0;
+        __attribute__((fallthrough));
     case SCHEMA_DURATION:
         return text_duration(value, &n, e);
     case SCHEMA_SIZE:

@@ -10,6 +10,7 @@ enum schema_type {
     SCHEMA_WORD,     // one word, not empty
     SCHEMA_COMMAND,  // words, quoted as in a shell, not empty
     SCHEMA_DURATION, // 250ms 10s 5m 2h
+    SCHEMA_STOP,     // a duration, or "grace": all of it
     SCHEMA_SIZE,     // 64KiB 512MiB
     SCHEMA_INT,      // a whole number >= 0
     SCHEMA_BOOL,     // yes no

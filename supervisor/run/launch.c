@@ -56,7 +56,7 @@ int launch(struct sup *s, struct svc *v) {
     v->pid = v->leader = v->group = pid;
     v->started_ms = s->now_ms;
     v->ready_at_ms = 0;
-    v->killed = v->oom = v->never_ready = false;
+    v->killed = v->oom = v->unavailable = false;
     v->cause = CAUSE_NONE;
     s->no_children = false;
     logs_pid(s, d->name, pid);

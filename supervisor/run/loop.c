@@ -93,6 +93,9 @@ static void dispatch(struct sup *s, uint64_t what) {
     case LOOP_READY_FD:
         notify_fd_read(s, index);
         break;
+    case LOOP_MAIN_PID:
+        reap_main_pid(s, index);
+        break;
     case LOOP_OOM:
         oom_event(s);
         break;

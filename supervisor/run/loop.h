@@ -10,6 +10,7 @@ enum loop_kind {
     LOOP_CLIENT,   // index: of the client
     LOOP_NOTIFY,   // index: of the service
     LOOP_READY_FD, // index: of the service
+    LOOP_MAIN_PID, // index: of the service
     LOOP_OOM,
 };
 

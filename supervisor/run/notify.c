@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -76,17 +78,79 @@ int notify_open(struct sup *s, struct svc *v, int *ret_write, struct err *e) {
     return 0;
 }
 
+// Parent and session of a process; see proc(5). Nothing is allocated.
+static bool look_up(pid_t pid, pid_t *ret_parent, pid_t *ret_session) {
+    char path[40], text[512];
+    int parent, group, session;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return false;
+    text[n] = 0;
+    // The name may hold blanks and brackets: fields are counted behind the last one.
+    const char *p = strrchr(text, ')');
+    if (!p || sscanf(p + 1, " %*c %d %d %d", &parent, &group, &session) != 3)
+        return false;
+    *ret_parent = parent;
+    *ret_session = session;
+    return true;
+}
+
+// Whether a process is the service's own: of its session, or descended from what we started; or
+// such an orphan that has come to us, and is in no other's session. Else anybody's could be named,
+// and would be killed for it.
+static bool is_own(const struct sup *s, const struct svc *v, pid_t pid) {
+    enum {
+        DEEPEST = 64
+    };
+    pid_t parent, session, first;
+    if (!look_up(pid, &parent, &session))
+        return false;
+    if (session == v->group)
+        return true;
+    first = parent;
+    for (int i = 0; parent > 1 && i < DEEPEST; i++) {
+        pid_t any;
+        if (parent == v->leader)
+            return true;
+        if (!look_up(parent, &parent, &any))
+            return false;
+    }
+    for (size_t i = 0; i < s->n; i++)
+        if (session == s->svc[i].group)
+            return false;
+    return first == getpid() && pid != s->log.pid && pid != s->forward.pid;
+}
+
 static void take_main_pid(struct sup *s, struct svc *v, const char *text) {
     char *end;
     long pid = strtol(text, &end, 10);
-    if (*end || pid <= 1 || pid == v->pid || kill((pid_t)pid, 0) < 0)
+    if (*end || pid <= 1 || pid > INT_MAX || pid == v->pid)
         return;
     for (size_t i = 0; i < s->n; i++)
         if (s->svc[i].pid == pid || s->svc[i].check == pid)
             return; // another's
+    if (!is_own(s, v, (pid_t)pid)) {
+        log_warning("service %s: MAINPID=%ld is no process of its own", v->def->name, pid);
+        return;
+    }
     log_debug("service %s: main process is now %ld", v->def->name, pid);
+    notify_forget_main(v);
     v->pid = (pid_t)pid;
     s->dirty = true;
+    // While its parent lives, the kernel tells only that of its end.
+    v->pid_fd = (int)syscall(SYS_pidfd_open, v->pid, 0);
+    if (v->pid_fd >= 0 && loop_watch(s, v->pid_fd, LOOP_MAIN_PID, v - s->svc) < 0)
+        notify_forget_main(v);
+}
+
+void notify_forget_main(struct svc *v) {
+    if (v->pid_fd >= 0)
+        close(v->pid_fd);
+    v->pid_fd = -1;
 }
 
 static void take_line(struct sup *s, struct svc *v, const char *line) {

@@ -12,6 +12,9 @@ int notify_open(struct sup *s, struct svc *v, int *ret_write, struct err *e);
 void notify_read(struct sup *s, size_t index);
 void notify_fd_read(struct sup *s, size_t index);
 
+// The process that MAINPID= named is no matter any more.
+void notify_forget_main(struct svc *v);
+
 void notify_close(struct sup *s, struct svc *v);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "core/verdict.h"
 #include "run/logs.h"
+#include "run/notify.h"
 #include "run/oom.h"
 #include "run/ready.h"
 #include "run/stop.h"
@@ -51,7 +52,8 @@ static void finish(struct sup *s, struct svc *v, const char *how) {
     char before[SUP_REASON];
     // A failed check is the reason, and how it then ended is not.
     snprintf(before, sizeof before, "%s", x.failed_check ? v->reason : how);
-    v->never_ready = v->cause == CAUSE_NOT_READY && !v->def->task;
+    // Then its code is the answer to our own signal, and says nothing.
+    v->unavailable = x.failed_check;
     bool limit = event == SVC_GAVE_UP && !x.never_ready && x.policy != VERDICT_NEVER;
     sup_because(v, "%.*s%s", SUP_REASON - 80, before,
                 limit ? v->def->task ? "; no try is left" : "; restart limit is used up" : "");
@@ -98,6 +100,11 @@ void reap_give_up(struct sup *s, struct svc *v) {
 static void ended(struct sup *s, pid_t pid, int status) {
     for (size_t i = 0; i < s->n; i++) {
         struct svc *v = &s->svc[i];
+        if (v->leader == pid)
+            v->leader = 0;
+        // What it said before it ended is heard first: that another is the main process now.
+        if (v->pid == pid && v->notify_fd >= 0)
+            notify_read(s, i);
         if (v->pid == pid) {
             main_ended(s, v, status);
             return;
@@ -111,6 +118,28 @@ static void ended(struct sup *s, pid_t pid, int status) {
         return;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
         oom_orphan(s, pid);
+}
+
+void reap_main_pid(struct sup *s, size_t index) {
+    struct svc *v = index < s->n ? &s->svc[index] : NULL;
+    if (!v || v->pid_fd < 0)
+        return;
+    pid_t pid = v->pid;
+    notify_forget_main(v);
+    reap_all(s);
+    v = &s->svc[index];
+    if (!v->pid || v->pid != pid)
+        return; // it was our child
+    if (v->leader) {
+        log_notice("service %s: main process %d has ended; %d, which had started it, is it again",
+                   v->def->name, pid, v->leader);
+        v->pid = v->leader;
+        s->dirty = true;
+        if (v->state == SVC_STOPPING)
+            stop_signal(v, v->def->stop_signal);
+    } else {
+        main_ended(s, v, W_EXITCODE(EX_SOFTWARE, 0)); // only its parent knows how
+    }
 }
 
 // Services whose main process has ended while others of its group had not: have they now?

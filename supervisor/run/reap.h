@@ -7,6 +7,9 @@
 // Reaps everything that has ended.
 void reap_all(struct sup *s);
 
+// What MAINPID= named has ended; it need not have been our child.
+void reap_main_pid(struct sup *s, size_t index);
+
 // A service that could not be started.
 void reap_unborn(struct sup *s, struct svc *v);
 

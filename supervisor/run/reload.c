@@ -5,6 +5,7 @@
 #include "run/loop.h"
 #include "run/notify.h"
 #include "run/publish.h"
+#include "run/ready.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,10 @@ static struct plan *read_plan(struct sup *s, struct err *e) {
     return p;
 }
 
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 // Only the definition of how it is watched has changed: that can be swapped under it.
 static void adopt(struct svc *v, const struct plan_service *def) {
     if (v->def->notify_env && def->notify_env)
@@ -55,6 +60,8 @@ static void place(struct svc *v, const struct svc *was, const struct plan_servic
     }
     *v = *was;
     if (was->def->hash == def->hash && was->def->task == def->task) {
+        v->check_anew =
+            v->state == SVC_STARTING && !same_text(was->def->ready.text, def->ready.text);
         adopt(v, def);
         return;
     }
@@ -86,6 +93,10 @@ static void move(struct sup *s, struct svc *to, const struct plan *p, struct tal
 
 static void watch_again(struct sup *s) {
     for (size_t i = 0; i < s->n; i++) {
+        if (s->svc[i].check_anew)
+            ready_anew(s, &s->svc[i]);
+        else if (s->svc[i].state == SVC_READY)
+            ready_health_anew(s, &s->svc[i]);
         if (s->svc[i].notify_fd >= 0)
             loop_watch(s, s->svc[i].notify_fd, LOOP_NOTIFY, i);
         if (s->svc[i].ready_fd >= 0)

@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 enum {
-    LAST_PART = 1000, // of the grace time: for what has to be killed, and the logger
-    PER_LEVEL = 200,  // kept for each service that can only be stopped later
     SCAN_PAUSE = 100,
 };
 
@@ -34,9 +32,8 @@ static void enter(struct sup *s, enum sup_phase phase) {
 static void start_clock(struct sup *s) {
     if (s->deadline_ms)
         return;
-    int64_t part = s->plan->grace_ms / 5 < LAST_PART ? s->plan->grace_ms / 5 : LAST_PART;
     s->deadline_ms = s->now_ms + s->plan->grace_ms;
-    s->kill_ms = s->deadline_ms - part;
+    s->kill_ms = s->deadline_ms - plan_last_part(s->plan);
 }
 
 __attribute__((format(printf, 3, 4))) static void begin(struct sup *s, int code, const char *fmt,
@@ -75,7 +72,7 @@ void stop_forward(struct sup *s, int sig) {
 
 void stop_main_ended(struct sup *s, const struct svc *v, int code) {
     if (s->phase < SUP_STOPPING) {
-        if (v->never_ready)
+        if (v->unavailable)
             code = EX_UNAVAILABLE;
         begin(s, code, "main service %s: %s", v->def->name, v->reason);
     } else if (s->code_of_main) {
@@ -88,7 +85,7 @@ void stop_main_ended(struct sup *s, const struct svc *v, int code) {
 
 int64_t stop_timeout(const struct sup *s, const struct svc *v) {
     int64_t at = s->now_ms + v->def->stop_timeout_ms;
-    int64_t most = s->kill_ms - PER_LEVEL * (int64_t)v->def->depth;
+    int64_t most = s->kill_ms - PLAN_PER_LEVEL * (int64_t)v->def->depth;
     return s->kill_ms && most < at ? most : at;
 }
 
@@ -114,7 +111,7 @@ static void look_for_end(struct sup *s) {
         const struct svc *v = &s->svc[i];
         if (v->state == SVC_FAILED && !v->removed) {
             int code = v->signal ? 128 + v->signal : v->code > 0 ? v->code : EX_SOFTWARE;
-            begin(s, v->never_ready ? EX_UNAVAILABLE : code, "%s %s: %s",
+            begin(s, v->unavailable ? EX_UNAVAILABLE : code, "%s %s: %s",
                   v->def->task ? "task" : "service", v->def->name, v->reason);
             return;
         }

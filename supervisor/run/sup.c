@@ -9,6 +9,7 @@
 #include "run/launch.h"
 #include "run/logs.h"
 #include "run/loop.h"
+#include "run/notify.h"
 #include "run/oom.h"
 #include "run/publish.h"
 #include "run/ready.h"
@@ -46,6 +47,7 @@ void sup_blank(struct svc *v, const struct plan_service *def) {
                       .code = -1,
                       .check_fd = -1,
                       .ready_fd = -1,
+                      .pid_fd = -1,
                       .notify_fd = -1,
                       .out = {-1, -1},
                       .err = {-1, -1}};
@@ -91,6 +93,7 @@ static void note(const struct svc *v) {
 
 static void forget(struct svc *v) {
     ready_cancel(v);
+    notify_forget_main(v);
     v->pid = v->leader = v->group = 0;
     v->killed = false;
     v->timer_ms = 0;
@@ -193,8 +196,8 @@ static void settle_one(struct sup *s, struct svc *v) {
         return;
     else if (svc_alive(v->state) || v->state == SVC_BACKOFF) {
         v->cause = CAUSE_ASKED;
-        if (v->state == SVC_BACKOFF || !*v->reason || s->phase >= SUP_STOPPING)
-            sup_because(v, s->phase >= SUP_STOPPING ? "the container stops" : "asked to");
+        if (s->phase >= SUP_STOPPING)
+            sup_because(v, "the container stops");
         sup_feed(s, v, SVC_STOP);
     }
 }
@@ -257,7 +260,9 @@ static void timer(struct sup *s, struct svc *v) {
     } else if (v->state == SVC_STOPPING && v->killed && !v->pid) {
         reap_give_up(s, v);
     } else if (v->state == SVC_STOPPING) {
-        log_warning("%s %s: does not end: killed", v->def->task ? "task" : "service", v->def->name);
+        if (!v->killed)
+            log_warning("%s %s: does not end: killed", v->def->task ? "task" : "service",
+                        v->def->name);
         sup_feed(s, v, SVC_LATE);
         v->timer_ms = s->now_ms + 1000;
     }

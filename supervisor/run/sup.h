@@ -41,9 +41,9 @@ struct svc {
     bool removed; // by a reload: it goes when it is down
     enum svc_cause cause;
     bool was_ready;     // at least once, in any of its lives
-    bool never_ready;   // its last failure was that it did not become ready
+    bool unavailable;   // its last failure was that of a check or of its time, not of its process
     pid_t pid;          // the main process; 0: none, or it has ended and left others of its group
-    pid_t leader;       // who we started; differs from pid after MAINPID=
+    pid_t leader;       // who we started, until it has ended; differs from pid after MAINPID=
     pid_t group;        // process group of all it started that stayed there; 0: none
     bool killed;        // SIGKILL has been sent
     int64_t timer_ms;   // monotonic: ready timeout, stop timeout or backoff, by state; 0: none
@@ -57,10 +57,12 @@ struct svc {
     pid_t check; // running readiness or health check; 0: none
     int check_fd;
     bool check_late;        // it was killed because it took too long
+    bool check_anew;        // a reload has changed it while it is asked
     int64_t check_ms;       // when the next one starts, or when the running one is killed; 0: never
     int64_t check_pause_ms; // between two tries of readiness
     int64_t unhealthy;
     int ready_fd;       // read end of fd:N
+    int pid_fd;         // tells the end of a pid of MAINPID=, which need not be our child; or -1
     int notify_fd;      // receives its sd_notify datagrams
     int out[2], err[2]; // pipes to civinit-log: read end, write end; -1: inherits
     char status[SUP_STATUS], reason[SUP_REASON];
