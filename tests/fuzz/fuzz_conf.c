@@ -1,6 +1,6 @@
-// libFuzzer target: any bytes as a configuration.
+// libFuzzer target: any bytes as a configuration, and the plan that is made of it.
 // links: civinit
-#include "conf/conf.h"
+#include "conf/plan.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -8,6 +8,20 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void load(const char *path, bool at_build) {
+    struct conf c = {.at_build = at_build};
+    struct plan p = {0};
+    struct plan_options o = {.role = "role", .config = path};
+    struct err e;
+    if (conf_load(&c, path, NULL, &e) == 0) {
+        for (size_t i = 0; i < c.n; i++)
+            conf_list(&c, c.entries[i].section, c.entries[i].name, c.entries[i].key);
+        plan_make(&p, &c, &o, &e);
+    }
+    plan_free(&p);
+    conf_free(&c);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static int fd = -1;
@@ -18,11 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (ftruncate(fd, 0) < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
         return 0;
-    struct conf c = {0};
-    struct err e;
-    if (conf_load(&c, path, NULL, &e) == 0)
-        for (size_t i = 0; i < c.n; i++)
-            conf_list(&c, c.entries[i].section, c.entries[i].name, c.entries[i].key);
-    conf_free(&c);
+    load(path, false);
+    load(path, true);
     return 0;
 }

@@ -1,5 +1,6 @@
 """civinit as real process 1: in a PID namespace of its own, made by unshare(1) as root."""
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -14,11 +15,25 @@ CIVINIT = civitest.program("civinit")
 TERMINAL = ("down", "failed", "done")
 
 
+# A main service and another one.
+TWO = """
+[container]
+main = m
+[service m]
+command = sleep 1000
+[service s]
+command = sleep 1000
+"""
+
+
 class Container:
-    """One running civinit; its configuration is `ini` ({dir} is the test's folder)."""
+    """One running civinit. Its configuration is `ini`, where {dir} is the test's folder, and a line "loop = SHELL" makes
+    a service that runs these shell commands, is ready then, and does nothing until a signal comes."""
+    count = itertools.count()
 
     def __init__(self, t, ini, *words, env=None, pid1=True, name="role", stdout=None, wrap=(), user=None, once=False):
         self.t = t
+        self.number, self.loops = next(self.count), []
         self.run_dir = t.path(f"run-{name}")
         self.ini_path = t.path("etc", f"{name}.ini")
         self.write(ini)
@@ -49,7 +64,13 @@ class Container:
         return None
 
     def write(self, ini):
-        self.t.write(os.path.relpath(self.ini_path, self.t.dir), ini.replace("{dir}", self.t.dir))
+        self.t.write(os.path.relpath(self.ini_path, self.t.dir), re.sub(r"^loop = (.*)$", self._loop, ini, flags=re.M).replace("{dir}", self.t.dir))
+
+    def _loop(self, m):
+        if m[1] not in self.loops:
+            self.loops.append(m[1])
+        up = self.t.path(f"up.{self.number}.{self.loops.index(m[1])}")
+        return f"command = sh -c '{m[1]}; touch {up}; while :; do sleep 0.02; done'\nready = exec:test -e {up}"
 
     def ctl(self, *words, seconds=60):
         return self.t.run(CIVINIT, *words, env={"CIVINIT_RUN_DIR": self.run_dir, "CIVINIT_CONFIG_DIR": self.t.path("etc")}, seconds=seconds)
@@ -98,6 +119,10 @@ class Container:
         self.term()
         return self.wait()
 
+    def ends(self, code=0):
+        """Stops it: it ends with this code."""
+        self.t.equal(self.stop(), code, f"exit code; its log:\n{self.log()[-3000:]}\n")
+
     def log(self):
         return self.process.text()
 
@@ -107,6 +132,13 @@ class Container:
     def events(self):
         """[(service, state)] in the order of the log."""
         return re.findall(r"(?:service|task) (\S+): (down|starting|ready|stopping|backoff|failed|done)\b", self.log())
+
+
+def running(*arguments, **options):
+    """A Container that is ready."""
+    c = Container(*arguments, **options)
+    c.wait_container("ready")
+    return c
 
 
 def ask(run_dir, data, shut=True):

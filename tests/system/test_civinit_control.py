@@ -5,25 +5,16 @@ import os
 import re
 import stat
 import sys
+import textwrap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import civitest  # noqa: E402
 import pid1  # noqa: E402
-from pid1 import CIVINIT, Container, ask  # noqa: E402
-
-TWO = """
-[container]
-main = m
-[service m]
-command = sleep 1000
-[service s]
-command = sleep 1000
-"""
+from pid1 import CIVINIT, TWO, Container, ask, running  # noqa: E402
 
 
 def test_start_stop_restart(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     first = c.service("s")["pid"]
     r = c.ctl("stop", "s")
     t.equal((r.returncode, r.stdout.split(":")[0:2]), (0, ["s", " down"]), "stop")
@@ -38,49 +29,44 @@ def test_start_stop_restart(t):
     assert c.service("m")["pid"] != main
     t.equal(c.service("s")["pid"], third, "and nobody else was")
     t.equal(c.service("s")["restarts"], 0, "asked for: no failure")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_stopping_main_ends_the_container(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     c.ctl("stop", "m")
     t.equal(c.wait(), 0, "exit code")
 
 
 def test_failed_service_can_be_started_again(t):
     """A service that gave up ends the container; a task that is done can be run again."""
-    c = Container(t, "[container]\nmain = m\n[service m]\ncommand = sleep 1000\n[task w]\ncommand = sh -c 'echo x >>{dir}/runs'\n")
-    c.wait_container("ready")
+    c = running(t, "[container]\nmain = m\n[service m]\ncommand = sleep 1000\n[task w]\ncommand = sh -c 'echo x >>{dir}/runs'\n")
     r = c.ctl("start", "w")
     t.equal(r.returncode, 0, r.stderr)
     civitest.wait_for("the second run", lambda: open(t.path("runs")).read() == "x\nx\n")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_reload_signal(t):
-    c = Container(t, """
+    c = running(t, """
 [container]
 main = m
 [service m]
-command = sh -c 'trap "echo again >>{dir}/got" HUP; touch {dir}/up; while :; do sleep 0.02; done'
+loop = trap "echo again >>{dir}/got" HUP
 reload_signal = HUP
-ready = exec:test -e {dir}/up
 [service s]
 command = sleep 1000
 """)
-    c.wait_container("ready")
     t.equal(c.ctl("reload", "m").returncode, 0, "reload m")
     civitest.wait_for("the signal", lambda: os.path.exists(t.path("got")))
     r = c.ctl("reload", "s")
     t.equal((r.returncode, r.stderr), (78, "civinit: error: s has no reload_signal\n"), "reload s")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_reload_touches_only_what_changed(t):
     base = TWO + "env.A = 1\n[service gone]\ncommand = sleep 1000\n[service same]\ncommand = sleep 1000\nafter = s\n"
-    c = Container(t, base)
-    c.wait_container("ready")
+    c = running(t, base)
     before = {s["name"]: s for s in c.status()["services"]}
     c.write(TWO + "env.A = 2\n[service same]\ncommand = sleep 1000\nafter = s\nstop_timeout = 5s\n[service new]\ncommand = sleep 1000\n")
     r = c.ctl("reload")
@@ -107,29 +93,75 @@ def test_reload_touches_only_what_changed(t):
     r = c.ctl("reload")
     t.equal(r.returncode, 78, "main cannot change")
     t.contains(r.stderr, "cannot change while the container runs")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
+
+
+def test_reload_changes_how_a_service_is_watched(t):
+    """Checks that are new, others or gone: by the next one, and without a restart."""
+    c = running(t, TWO)
+    pids = {s["name"]: s["pid"] for s in c.status()["services"]}
+
+    def reload(more):
+        c.write(TWO + more)
+        t.equal(c.ctl("reload").stdout, "0 added, 0 changed, 0 removed\n", more)
+    reload("health = exec:false\nhealth_interval = 20ms\nhealth_failures = 10000\n")
+    c.wait_log("service s: health check exec:false failed")
+    reload("health = exec:sh -c 'echo another; exit 1'\nhealth_interval = 20ms\nhealth_failures = 10000\n")
+    c.wait_log(r"failed \(\d+ of 10000\): another")
+    reload("health = exec:true\nhealth_interval = 1h\n")
+    reload("health = exec:touch {dir}/asked\nhealth_interval = 20ms\n")
+    civitest.wait_for("the shorter interval to count", lambda: os.path.exists(t.path("asked")))
+    reload("")
+    t.equal((c.service("s")["unhealthy"], c.service("s")["reason"]), (0, ""), "not watched any more")
+    reload("health = exec:true\nhealth_interval = 20ms\n")
+    reload("")
+    for i in range(5):  # the next round of checks would have come by now
+        t.equal(c.ctl("restart", "m").returncode, 0, "restart")
+    t.lacks(c.log(), "(null)")
+    t.equal(c.service("s")["pid"], pids["s"], "the process")
+    c.ends()
+
+
+def test_reload_corrects_a_check_that_is_waited_for(t):
+    wrong = "[service m]\ncommand = sleep 1000\nready_timeout = 100s\nready = "
+    c = Container(t, wrong + "unix:{dir}/nowhere\n")
+    pid = c.wait_state("m", "starting")["pid"]
+    c.write(wrong + "unix:{dir}/run-role/control\n")
+    t.equal(c.ctl("reload").returncode, 0, "reload")
+    t.equal(c.wait_state("m", "ready")["pid"], pid, "the process")
+    c.ends()
+
+
+def test_reload_refuses_what_cannot_change(t):
+    base = "[container]\nmain = m\nlog = text\n[service m]\ncommand = sleep 1000\n[forward]\nto = 127.0.0.1:9\n"
+    c = running(t, base)
+    for changed in (base.replace(":9", ":10"), base + "stdout = no\n", base.replace("= text", "= json"), base.partition("[forward]")[0]):
+        c.write(changed)
+        r = c.ctl("reload")
+        t.equal(r.returncode, 78, changed)
+        t.contains(r.stderr, "main, run_dir, log and [forward] cannot change while the container runs")
+    c.write(base.replace("main = m", "main = m\ngrace = 40s"))
+    t.equal(c.ctl("reload").returncode, 0, "grace can")
+    c.ends()
 
 
 def test_reload_of_a_stubborn_service(t):
     """It stops by its old definition; meanwhile a second reload is refused; then the new one starts."""
-    ini = TWO + "[service d]\ncommand = sh -c 'trap \"while [ ! -e {dir}/go ]; do sleep 0.02; done; exit\" TERM; touch {dir}/up; while :; do sleep 0.02; done'\nready = exec:test -e {dir}/up\nstop_timeout = 20s\n"
-    c = Container(t, ini)
-    c.wait_container("ready")
+    ini = TWO + "[service d]\nloop = trap \"while [ ! -e {dir}/go ]; do sleep 0.02; done; exit\" TERM\nstop_timeout = 20s\n"
+    c = running(t, ini)
     c.write(ini.replace("[service d]", "[service d]\nenv.A = 1"))
     t.equal(c.ctl("reload").returncode, 0, "reload")
     c.wait_state("d", "stopping")
     t.equal(c.ctl("reload").returncode, 75, "a second one meanwhile")
-    os.unlink(t.path("up"))
     t.write("go", "")
     c.wait_state("d", "ready")
     t.equal(c.ctl("reload").returncode, 0, "then again")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_only_root_and_its_own_user(t):
     os.chmod(t.dir, 0o755)
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     t.equal(stat.S_IMODE(os.stat(os.path.join(c.run_dir, "control")).st_mode), 0o600, "mode")
     os.chmod(os.path.join(c.run_dir, "control"), 0o666)  # the peer's credentials count, not the file's
     r = t.run("setpriv", "--reuid=33", "--regid=33", "--clear-groups", CIVINIT, "restart", "--run-dir", c.run_dir, "s")
@@ -140,12 +172,11 @@ def test_only_root_and_its_own_user(t):
     r = t.run("setpriv", "--reuid=33", "--regid=33", "--clear-groups", CIVINIT, "live", "--run-dir", c.run_dir)
     t.equal(r.returncode, 0, "live")
     t.equal(c.service("s")["restarts"], 0, "nothing happened")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_status(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     text = c.ctl("status").stdout
     t.match(text, r"^role: ready, up \S+, main service m$")
     t.match(text, r"^SERVICE\s+STATE\s+PID\s+SINCE\s+RESTARTS\s+CPU\s+MEMORY\s+REMARK$")
@@ -157,8 +188,9 @@ def test_status(t):
     w.wait_text('"state":"ready"')
     c.ctl("stop", "s")
     w.wait_text('"name":"s","kind":"service","state":"down"')
-    t.equal(c.stop(), 0, "exit code")
-    t.equal(w.wait(), 69, "the watcher ends with the container")
+    c.ends()
+    t.equal(w.wait(), 0, "the watcher ends with the container")
+    t.lacks(w.text(), "error")
     t.equal(os.listdir(c.run_dir), [], "nothing is left in the run dir")
     r = c.ctl("status")
     t.equal(r.returncode, 69, "no civinit")
@@ -167,13 +199,12 @@ def test_status(t):
 
 
 def test_two_of_them(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     r = c.ctl("role")
     t.equal(r.returncode, 75, "a second one with the same run dir")
     t.contains(r.stderr, "another civinit runs with")
     t.equal(c.status()["state"], "ready", "the first is unharmed")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_bad_input_one_clear_message(t):
@@ -228,6 +259,82 @@ def test_check(t):
     t.contains(r.stdout, "web.ini: ok")
 
 
+def test_check_finds_what_else_is_wrong(t):
+    """(what stands in the service, what is said of it)"""
+    rows = [("user = nobdy\ngroup = nogrup\n", ['user: the user "nobdy"', 'group: the group "nogrup"']),
+            ("ready = tcp:localhost\nhealth = tcp::80\n", ['ready: "tcp:localhost" names no port', 'health: "tcp::80" names no port']),
+            ("ready = mysql\n", ["ready: mysql: [database] has neither host nor socket"]),
+            ("stop_timeout = graze\n", ['stop_timeout: "graze" is not a duration'])]
+    for text, wants in rows:
+        r = t.run(CIVINIT, "check", t.write("x.ini", "[service m]\ncommand = true\n" + text))
+        t.equal(r.returncode, 78, text)
+        for want in wants:
+            t.contains(r.stderr, want)
+    r = t.run(CIVINIT, "check", t.write("x.ini", ""))
+    t.match(r.stderr, r"x.ini:1: \[container\] main: there is no service and no task to run")
+    r = t.run(CIVINIT, "check", t.write("x.ini", "[service m]\ncommand = nonexistent-program x\n"))
+    t.equal(r.returncode, 0, "a program may come with a volume")
+    t.match(r.stderr, r'^civinit: warning: .*x.ini:2: \[service m\] command: there is no program "nonexistent-program" here$')
+    r = t.run(CIVINIT, "check", t.write("x.ini", "[service m]\ncommand = true\n[job a]\nschedule = 61 * * * *\ncommand = true\n"))
+    t.equal(r.returncode, 78, "a schedule")
+    t.match(r.stderr, r'x.ini:4: \[job a\] schedule: minute "61"')
+
+
+def test_the_drop_in_of_the_variants(t):
+    """What config/kubernetes shows does what it says: the upgrade comes before PHP and Apache."""
+    config = os.path.join(civitest.ROOT, "config")
+    text = open(os.path.join(config, "kubernetes/variants/web-drop-in.yaml")).read().split("  50-site.ini: |\n")[1]
+    t.write("etc/web.ini", open(os.path.join(config, "web.ini")).read())
+    t.write("etc/web.d/50-site.ini", textwrap.dedent(text))
+    r = t.run(CIVINIT, "check", "web", env={"CIVINIT_CONFIG_DIR": t.path("etc")})
+    t.equal(r.returncode, 0, r.stderr)
+    t.match(r.stdout, r"in this order: mysqlrouter database .*upgrade php apache$")
+
+
+def test_grace_may_be_any(t):
+    """The roles of config/ follow GRACE, which administrators set."""
+    for grace in ("3s", "30s", "10m"):
+        r = t.run(CIVINIT, "check", env={"CIVINIT_CONFIG_DIR": os.path.join(civitest.ROOT, "config"), "GRACE": grace, "DRAIN": "1s"})
+        t.equal(r.returncode, 0, f"{grace}: {r.stderr}")
+
+
+def test_check_while_an_image_is_built(t):
+    """What only the container will know is told, and no error; everything else is."""
+    text = """
+[container]
+main = ${MAIN}
+grace = ${GRACE}
+[database]
+password_file = ${SECRETS}/password
+[service m]
+command = sh -c '${WHAT}; ${WHICH:-exit}'
+user = ${WHO}
+nice = ${NICE}
+after = n ${LAST}
+ready = ${READY}
+env.P = ${file:/nonexistent/${DIR}/password}
+env.Q = ${file:/nonexistent/q}
+env_file = /nonexistent/env
+[service n]
+command = true
+enabled = ${N}
+"""
+    unset = {k: None for k in ("MAIN", "GRACE", "SECRETS", "WHAT", "WHICH", "WHO", "NICE", "LAST", "READY", "DIR", "N")}
+    path = t.write("x.ini", text)
+    t.equal(t.run(CIVINIT, "check", path, env=unset).returncode, 78, "without the option")
+    r = t.run(CIVINIT, "check", "--build", path, env=unset)
+    t.equal((r.returncode, r.stdout), (0, f"{path}: ok: 2 services and tasks, in this order: n m\n"), r.stderr)
+    lines = re.findall(r"^civinit: notice: .*x.ini:(\d+): .*: to be seen in the container$", r.stderr, re.M)
+    t.equal(sorted(map(int, lines)), [3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 18], r.stderr)
+    t.contains(r.stderr, "the environment variable WHAT is not set")
+    t.contains(r.stderr, "/nonexistent/q: No such file or directory")
+    t.match(t.run(CIVINIT, "check", "--build", "--print", path, env=unset).stdout, r"^env.P = \$\{file:/nonexistent/\$\{DIR\}/password\}$")
+    t.write("x.ini", text + "nice = 77\nenv.X = ${X:=1}${X\nenv.Y = ${NONE}${Y\n")
+    r = t.run(CIVINIT, "check", "--build", path, env=unset)
+    t.equal(r.returncode, 78, "errors are errors")
+    t.equal(sorted(map(int, re.findall(r"^civinit: error: .*x.ini:(\d+): ", r.stderr, re.M))), [19, 20, 21], r.stderr)
+
+
 def test_help_and_version(t):
     for words in (["--help"], ["status", "--help"], ["web", "--help"]):
         r = t.run(CIVINIT, *words)
@@ -238,8 +345,7 @@ def test_help_and_version(t):
 
 def test_a_reload_and_requests_allocate_nothing(t):
     """Process 1 allocates nothing while it runs; a reload gives back what it took."""
-    c = Container(t, TWO + "backoff = 1ms\n")
-    c.wait_container("ready")
+    c = running(t, TWO + "backoff = 1ms\n")
 
     def heap():
         return int(ask(c.run_dir, b"heap\n").split()[1])
@@ -256,7 +362,7 @@ def test_a_reload_and_requests_allocate_nothing(t):
     for i in range(20):
         t.equal(c.ctl("reload").returncode, 0, "reload")
     t.equal(heap(), second, "bytes in use after reloads")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 if __name__ == "__main__":

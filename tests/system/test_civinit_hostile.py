@@ -13,21 +13,11 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import civitest  # noqa: E402
 import pid1  # noqa: E402
-from pid1 import Container, ask  # noqa: E402
-
-TWO = """
-[container]
-main = m
-[service m]
-command = sleep 1000
-[service s]
-command = sleep 1000
-"""
+from pid1 import CIVINIT, TWO, Container, ask, running  # noqa: E402
 
 
 def test_garbage_on_the_control_socket(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     before = [s["pid"] for s in c.status()["services"]]
     rng = random.Random(1)
     for i in range(300):
@@ -48,7 +38,7 @@ def test_garbage_on_the_control_socket(t):
     for s in silent:
         s.close()
     t.equal([s["pid"] for s in c.status()["services"]], before, "nobody was touched")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 FLOOD = """
@@ -78,7 +68,7 @@ def test_a_flood_of_notifications(t):
     pid = c.service("f")["pid"]
     t.equal(c.ctl("restart", "f").returncode, 0, "restart")
     assert c.service("f")["pid"] != pid
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_another_user_cannot_say_ready(t):
@@ -94,7 +84,7 @@ def test_another_user_cannot_say_ready(t):
         s.send(b"READY=1")
     t.equal(c.ctl("live").returncode, 0, "it has had its turn")
     t.equal((c.service("m")["state"], c.service("m")["status"]), ("starting", ""), "unheard")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_a_chain_of_forks_at_the_stop(t):
@@ -111,7 +101,7 @@ open(sys.argv[1], "w").close()
 while True:
     time.sleep(0.01)
 """)
-    c = Container(t, """
+    c = running(t, """
 [container]
 main = m
 grace = 3s
@@ -119,8 +109,7 @@ grace = 3s
 command = sh -c 'for i in 1 2 3; do setsid /usr/bin/python3 {dir}/chain.py {dir}/up$i & done; exec sleep 1000'
 ready = exec:test -e {dir}/up1 -a -e {dir}/up2 -a -e {dir}/up3
 """)
-    c.wait_container("ready")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     t.contains(c.log(), "the grace time is over: what is left is killed")
 
 
@@ -141,7 +130,7 @@ def test_a_full_run_dir(t):
     c.wait_log("notice: the status file is there again")
     c.wait_container("ready")
     t.equal(c.log().count("no status file"), 1, "said once")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_a_run_dir_that_is_not_ours(t):
@@ -150,12 +139,11 @@ def test_a_run_dir_that_is_not_ours(t):
     c = Container(t, "[service m]\ncommand = sleep 1000\n", wrap=("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"))
     c.wait_log("warning: no control socket: .*: Permission denied")
     c.wait_log("warning: no status file: .*: Permission denied")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_the_run_dir_vanishes(t):
-    c = Container(t, TWO)
-    c.wait_container("ready")
+    c = running(t, TWO)
     shutil.rmtree(c.run_dir)
     os.kill(c.pid, signal.SIGUSR1)  # ends the main service: something to write
     t.equal(c.wait(), 138, "exit code")
@@ -163,7 +151,7 @@ def test_the_run_dir_vanishes(t):
 
 def test_no_descriptors(t):
     """None left: clients are told so, checks wait, nothing breaks; then all works again."""
-    c = Container(t, """
+    c = running(t, """
 [container]
 main = m
 [service m]
@@ -173,7 +161,6 @@ command = sleep 1000
 health = exec:true
 health_interval = 10ms
 """)
-    c.wait_container("ready")
 
     def lasting():
         """The descriptors that are not those of a check."""
@@ -194,7 +181,7 @@ health_interval = 10ms
     t.equal(late.wait(), 0, "the client that had to wait")
     t.contains(ask(c.run_dir, b"ping\n").decode(), "ok")
     t.equal(c.ctl("restart", "s").returncode, 0, "restart")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_thousands_of_orphans(t):
@@ -210,23 +197,21 @@ for i in range(3000):
 open(sys.argv[1], "w").close()
 time.sleep(1000)
 """)
-    c = Container(t, "[service m]\ncommand = /usr/bin/python3 {dir}/spawn.py {dir}/up\nready = exec:test -e {dir}/up\n")
-    c.wait_container("ready")
+    c = running(t, "[service m]\ncommand = /usr/bin/python3 {dir}/spawn.py {dir}/up\nready = exec:test -e {dir}/up\n")
     main = c.service("m")["pid"]
     civitest.wait_for("one child to be left", lambda: len(pid1.children(c.pid)) == 1)
     assert main > 1
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_a_storm_of_signals(t):
-    c = Container(t, TWO.replace("command = sleep 1000\n[service s]", "command = sh -c 'trap : HUP USR1 WINCH; touch {dir}/up; while :; do sleep 0.02; done'\nready = exec:test -e {dir}/up\n[service s]"))
-    c.wait_container("ready")
+    c = running(t, TWO.replace("command = sleep 1000\n[service s]", "loop = trap : HUP USR1 WINCH\n[service s]"))
     rng = random.Random(3)
     for i in range(20000):
         os.kill(c.pid, rng.choice([signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE]))
     t.equal(c.ctl("live").returncode, 0, "live")
     t.equal(c.status()["state"], "ready", "state")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_many_that_crash_all_the_time(t):
@@ -236,12 +221,11 @@ def test_many_that_crash_all_the_time(t):
     c = Container(t, ini)
     civitest.wait_for("many restarts", lambda: sum(s["restarts"] for s in c.status().get("services", [])) > 300)
     t.equal(c.ctl("live").returncode, 0, "live")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_a_stopped_service_is_killed(t):
-    c = Container(t, TWO.replace("[service s]\n", "[service s]\nstop_timeout = 100ms\n"))
-    c.wait_container("ready")
+    c = running(t, TWO.replace("[service s]\n", "[service s]\nstop_timeout = 100ms\n"))
     pids = pid1.children(c.pid)
     t.equal(len(pids), 2, "children")
     inner = c.service("s")["pid"]
@@ -253,18 +237,17 @@ def test_a_stopped_service_is_killed(t):
             break
     else:
         raise AssertionError(f"no process {inner} among {pids}")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     t.match(c.log(), "service s: down: killed by signal 9")
 
 
 def test_main_is_killed_and_leaves_workers(t):
     """As kill -9 of Apache's parent: its workers go, and the container ends with 137."""
-    c = Container(t, """
+    c = running(t, """
 [service m]
 command = sh -c 'for i in 1 2 3; do sleep 1000 & done; touch {dir}/up; wait'
 ready = exec:test -e {dir}/up
 """)
-    c.wait_container("ready")
     main = [p for p in pid1.children(c.pid)][0]
     workers = civitest.wait_for("workers", lambda: len(pid1.children(main)) == 3 and pid1.children(main))
     os.kill(main, signal.SIGKILL)
@@ -275,10 +258,9 @@ ready = exec:test -e {dir}/up
 
 def test_the_most_services(t):
     ini = "[container]\nmain = s0\n" + "".join(f"[service s{i}]\ncommand = sleep 1000\n" + (f"after = s{i - 1}\n" if i else "") for i in range(256))
-    c = Container(t, ini)
-    c.wait_container("ready")
+    c = running(t, ini)
     t.equal(len(c.status()["services"]), 256, "services")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     e = [n for n, s in c.events() if s == "stopping"]
     t.equal(e, [f"s{i}" for i in reversed(range(256))], "reverse order")
     c = Container(t, ini + "[service more]\ncommand = true\n", name="b")

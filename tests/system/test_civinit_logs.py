@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import civitest  # noqa: E402
 import pid1  # noqa: E402
-from pid1 import Container  # noqa: E402
+from pid1 import CIVINIT, Container, running  # noqa: E402
 
 if not os.path.exists(civitest.program("civinit-log")):
     print("skip test_civinit_logs: civinit-log is not built")
@@ -89,7 +89,7 @@ log = logfmt
     c.wait_log(r"^\S+Z s stderr \d+ \S+ wrong$")
     c.wait_log(r'^time=\S+ service=j stream=stdout pid=\d+ .*"?fields"?$')
     c.wait_log(r"^civinit: info: service s: ready$")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_the_logger_dies(t):
@@ -107,23 +107,22 @@ command = sh -c 'echo before; while [ ! -e {dir}/go ]; do sleep 0.02; done; echo
     c.wait_log(r"m stdout \d+ .* after$")
     assert logger(c) != first
     c.wait_log(r"civinit-log ended \(signal 9\): starts again")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_reload_brings_streams(t):
     base = "[container]\nmain = m\nlog = text\n[service m]\ncommand = sleep 1000\n"
-    c = Container(t, base)
-    c.wait_container("ready")
+    c = running(t, base)
     c.write(base + "[service s]\ncommand = sh -c 'echo new; exec sleep 1000'\n")
     t.equal(c.ctl("reload").returncode, 0, "reload")
     c.wait_log(r"^\S+Z s stdout \d+ \S+ new$")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_stalled_reader(t):
     """Nobody reads the container's output, a service floods it: process 1 answers, and goes in time."""
     out = stalled_pipe(t)
-    c = Container(t, """
+    c = running(t, """
 [container]
 main = m
 log = text
@@ -134,10 +133,9 @@ command = sleep 1000
 command = sh -c 'touch {dir}/up; while :; do echo flood; done'
 ready = exec:test -e {dir}/up
 """, stdout=out)
-    c.wait_container("ready")
     t.equal(c.ctl("live").returncode, 0, "live")
     began = time.monotonic()
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     assert time.monotonic() - began < 40, "far longer than the grace time"
 
 

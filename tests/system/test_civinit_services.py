@@ -2,12 +2,13 @@
 """Services: restarts, limits, readiness and health checks, what a process is started with."""
 import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import civitest  # noqa: E402
 import pid1  # noqa: E402
-from pid1 import Container  # noqa: E402
+from pid1 import Container, ask, running  # noqa: E402
 
 # A service that says sd_notify lines: each line of the file {dir}/say is sent, then it is removed.
 SAYER = """#!/usr/bin/python3
@@ -84,7 +85,7 @@ success = 7 8
     c.wait_state("once", "done")
     c.wait_state("well", "done", exit=7)
     civitest.wait_for("three restarts", lambda: c.service("again").get("restarts", 0) >= 3)
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_main_may_be_restarted(t):
@@ -119,7 +120,7 @@ restart = always
 
 def test_not_ready_again_is_a_failure_like_others(t):
     """Once it has been ready, restarts go on."""
-    c = Container(t, """
+    c = running(t, """
 [container]
 main = m
 [service m]
@@ -135,7 +136,6 @@ health = exec:sh -c '[ ! -e {dir}/away ]'
 health_interval = 10ms
 health_failures = 1
 """)
-    c.wait_container("ready")
     t.write("away", "")
     t.equal(c.wait(), 69, "exit code")
     t.equal(open(t.path("runs")).read(), "x\n" * 4, "runs")
@@ -153,7 +153,7 @@ ready = unix:{dir}/sock
     c.wait_state("m", "starting")
     t.write("go", "")
     c.wait_container("ready")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     c = Container(t, "[service m]\ncommand = sleep 1000\nready = unix:{dir}/none\nready_timeout = 200ms\n", name="b")
     t.equal(c.wait(), 69, "exit code")
     t.match(c.log(), "service m: stopping: not ready: .*No such file")
@@ -189,7 +189,71 @@ def test_notify_main_pid(t):
     civitest.wait_for("the status", lambda: c.service("d").get("status") == "the child")
     say(t, "exit")
     c.wait_state("d", "done")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
+
+
+def test_notify_main_pid_and_gone(t):
+    """What a service said before it ended is heard first, however late process 1 looks."""
+    t.write("sayer", SAYER, 0o755)
+    c = Container(t, "[service d]\ncommand = {dir}/sayer {dir}/say\nready = notify\n")
+    first = c.wait_state("d", "starting")["pid"]
+    parent = pid1.children(c.pid)[0]
+    os.kill(c.pid, signal.SIGSTOP)
+    say(t, "fork")
+    civitest.wait_for("the first to end", lambda: not civitest.alive(parent))
+    os.kill(c.pid, signal.SIGCONT)
+    assert c.wait_state("d", "ready")["pid"] != first
+    c.ends()
+
+
+WRAPPER = """
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+pid = int(sys.argv[2]) if len(sys.argv) > 2 else os.fork()
+if not pid:
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    os._exit(7)
+s.send(b"MAINPID=%d\\nREADY=1" % pid)
+os.wait() if len(sys.argv) < 3 else 0
+time.sleep(1000)
+"""
+
+
+def test_notify_main_pid_of_a_child_that_is_not_ours(t):
+    """Its parent has its code: when it ends, that one is the main process again, and can be stopped."""
+    t.write("wrapper.py", WRAPPER)
+    c = running(t, "[service w]\ncommand = /usr/bin/python3 {dir}/wrapper.py {dir}/go\nready = notify\n")
+    pid = c.service("w")["pid"]
+    t.write("go", "")
+    c.wait_log("service w: main process .* has ended; .* is it again")
+    civitest.wait_for("the wrapper to be it", lambda: c.service("w")["pid"] not in (0, pid))
+    t.equal(c.service("w")["state"], "ready", "state")
+    c.ends()
+    t.lacks(c.log(), "killed\n")
+
+
+def test_notify_main_pid_of_another(t):
+    """A service cannot name anybody else's process: that one would be killed for it."""
+    t.write("wrapper.py", WRAPPER)
+    os.chmod(t.dir, 0o755)
+    c = running(t, """
+[container]
+main = m
+[service m]
+command = sh -c 'sleep 1000 & echo $! >{dir}/victim; wait'
+ready = exec:test -s {dir}/victim
+[service evil]
+command = sh -c 'exec /usr/bin/python3 {dir}/wrapper.py x $(cat {dir}/victim)'
+user = nobody
+after = m
+ready = notify
+""")
+    c.wait_log(r"warning: service evil: MAINPID=\d+ is no process of its own")
+    t.equal(c.ctl("stop", "evil").returncode, 0, "stop")
+    t.equal(c.service("m")["state"], "ready", "m")
+    c.ends()
 
 
 def test_notify_without_a_run_dir(t):
@@ -202,7 +266,7 @@ def test_notify_without_a_run_dir(t):
     say(t, "READY=1")
     c.wait_log("service m: ready")
     t.contains(c.log(), "warning: no status file:")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_ready_fd(t):
@@ -214,7 +278,7 @@ ready = fd:5
     c.wait_state("m", "starting")
     t.write("go", "")
     c.wait_state("m", "ready")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_health_restarts(t):
@@ -238,7 +302,26 @@ backoff = 1ms
     t.contains(c.log(), "failed (1 of 2): it is ill")
     t.contains(c.log(), "service s: stopping: unhealthy: it is ill")
     t.contains(c.log(), "service s: backoff: unhealthy: it is ill; starts again in 1ms")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
+
+
+def test_unhealthy_for_good(t):
+    """The code that our own signal leaves says nothing: 69."""
+    c = Container(t, """
+[container]
+main = m
+[service m]
+command = sleep 1000
+[service s]
+command = sleep 1000
+health = exec:false
+health_interval = 10ms
+health_failures = 1
+max_restarts = 1
+backoff = 1ms
+""")
+    t.equal(c.wait(), 69, "exit code")
+    t.match(c.log().splitlines()[-1], "ends with 69: service s: unhealthy: .*; restart limit is used up")
 
 
 def test_hanging_health_check(t):
@@ -257,7 +340,7 @@ backoff = 1ms
 """)
     c.wait_state("s", "ready", restarts=1)
     t.contains(c.log(), "no answer in time")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def test_what_a_process_gets(t):
@@ -314,8 +397,9 @@ user = games
     t.equal(m["env"]["CIVINIT_RUN_DIR"], c.run_dir, "CIVINIT_RUN_DIR")
     t.equal(m["fds"], ["0", "1", "2", "3"], "no descriptor leaks (3 is listdir's own)")
     t.equal((got["n"]["uid"], got["n"]["gid"], got["n"]["groups"]), (54321, 54321, [54321] if 54321 in got["n"]["groups"] else []), "a number without an entry")
+    t.equal([got["n"]["env"].get(k) for k in ("HOME", "USER", "LOGNAME")], ["/", None, None], "and has no home")
     t.equal((got["o"]["uid"], got["o"]["gid"]), (5, 60), "games")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
     t.lacks(c.log(), "s3cr3t")
 
 
@@ -323,12 +407,11 @@ def test_as_a_user_that_is_not_there(t):
     """Started as UID 12345 in a directory of its own: everything works, `user` is no matter."""
     os.chmod(t.dir, 0o777)
     # It cannot make a PID namespace itself, and must not see this one's /proc as its own.
-    c = Container(t, "[service m]\ncommand = sh -c 'id -u; exec sleep 1000'\nuser = www-data\n",
+    c = running(t, "[service m]\ncommand = sh -c 'id -u; exec sleep 1000'\nuser = www-data\n",
                   wrap=("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"))
-    c.wait_container("ready")
     c.wait_log("^12345$")
     t.equal(c.ctl("live").returncode, 0, "root may ask")
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 def memory_group(t):
@@ -399,7 +482,7 @@ command = sh -c '/usr/bin/python3 -c "x = b\\"x\\" * 200000000"; touch {dir}/ove
     civitest.wait_for("the kill to be told", lambda: said in c.log() or kills(group) > 1)
     needed(group, 1)
     civitest.wait_for("its count", lambda: c.status()["oom_kills"] == 1)
-    t.equal(c.stop(), 0, "exit code")
+    c.ends()
 
 
 if __name__ == "__main__":

@@ -470,7 +470,7 @@ def test_as_the_main_service_of_a_container(t):
     text = f"""
 [service jobs]
 command = {JOBS} --config {t.path("cron.ini")} run ${{CIVINIT_ONCE:+--once}}
-env.CIVINIT_GRACE = 50s
+stop_timeout = grace
 [job good]
 schedule = @start
 cwd = {t.dir}
