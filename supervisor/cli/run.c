@@ -108,7 +108,9 @@ static int supervise(struct plan *p, const struct plan_options *o) {
     }
     if (getpid() != 1)
         prctl(PR_SET_CHILD_SUBREAPER, 1);
-    return sup_init(&s, p, o, &e) < 0 ? fail(&e) : sup_run(&s);
+    if (sup_init(&s, p, o, &e) < 0)
+        return fail(&e);
+    _exit(sup_run(&s)); // nothing is buffered, and nobody shall wait for the C library's farewell
 }
 
 int cli_run(int argc, char **argv) {
