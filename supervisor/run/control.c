@@ -242,8 +242,8 @@ void control_close(struct sup *s) {
         notify_close(s, &s->svc[i]);
     if (s->control < 0)
         return;
-    // The socket stays: nobody hears there, the next one begins by removing it, and a second change
-    // of the folder would make the end of the container a tenth slower.
+    snprintf(path, sizeof path, "%s/control", s->plan->run_dir);
+    unlink(path);
     snprintf(path, sizeof path, "%s/status", s->plan->run_dir);
     unlink(path);
 }
