@@ -34,7 +34,7 @@ struct options {
     int nargs;
     const char *config, *name, *output;
     int64_t wait_ms, mark, exit, signal, job;
-    bool no_mailings;
+    bool no_mailings, mail_held;
 };
 
 static int print(struct buf *out, struct err *e) {
@@ -50,10 +50,10 @@ static int cmd_lock(struct helper *h, const struct options *o, struct err *e) {
 }
 
 static int cmd_precheck(struct helper *h, const struct options *o, struct err *e) {
-    autobuf struct buf why = {0}, out = {0};
-    if (precheck(h, &why, e) < 0)
+    autobuf struct buf why = {0}, version = {0}, out = {0};
+    if (precheck(h, &why, &version, e) < 0)
         return e->code;
-    buf_printf(&out, why.len ? "hold %s\n" : "ok\n", why.data);
+    buf_printf(&out, why.len ? "hold %s\n" : "ok %s\n", why.len ? why.data : version.data);
     int rc = print(&out, e);
     return rc ? rc : why.len ? EX_TEMPFAIL : 0;
 }
@@ -87,7 +87,10 @@ static int cmd_verdict(struct helper *h, const struct options *o, struct err *e)
     autobuf struct buf out = {0};
     struct verdict v = {.reason = ""};
     struct err why = {0};
-    struct verdict_process p = {.exit = (int)o->exit, .signal = (int)o->signal, .only_job = o->job};
+    struct verdict_process p = {.exit = (int)o->exit,
+                                .signal = (int)o->signal,
+                                .only_job = o->job,
+                                .mail_held = o->mail_held};
     if (o->output && file_read(o->output, OUTPUT_MAX, &output, NULL, &why) < 0)
         log_warning("%s", why.text);
     p.output = output;
@@ -180,8 +183,9 @@ static const struct command {
     {"gate", cmd_gate, 1, 1, "smtp|imap|mail   would the mail server let us in?"},
     {"begin", cmd_begin, 0, 0, "   mark the job log's end before a run"},
     {"verdict", cmd_verdict, 0, 0,
-     "--mark N [--exit CODE] [--signal S] [--output FILE] [--job ID] [--wait DURATION]   judge a "
-     "run"},
+     "--mark N [--exit CODE] [--signal S] [--output FILE] [--job ID] [--mail-held] [--wait "
+     "DURATION]"
+     "   judge a run"},
     {"due", cmd_due, 0, 0, "   the scheduled jobs that are due"},
     {"hold-mail", cmd_hold, 0, 2, "[--jobs-only] [smtp] [imap]   pause mail"},
     {"release-mail", cmd_release, 0, 0, "   put back what hold-mail paused"},
@@ -246,6 +250,9 @@ static void take_option(struct options *o, int c) {
     case 'J':
         o->no_mailings = true;
         break;
+    case 'H':
+        o->mail_held = true;
+        break;
     case 'h':
         usage(stdout);
         exit(0);
@@ -262,7 +269,8 @@ static const struct command *parse(int argc, char **argv, struct options *o) {
         {"config", 1, NULL, 'c'},    {"name", 1, NULL, 'n'},    {"wait", 1, NULL, 'w'},
         {"mark", 1, NULL, 'm'},      {"exit", 1, NULL, 'e'},    {"signal", 1, NULL, 's'},
         {"output", 1, NULL, 'o'},    {"job", 1, NULL, 'j'},     {"help", 0, NULL, 'h'},
-        {"jobs-only", 0, NULL, 'J'}, {"version", 0, NULL, 'V'}, {NULL, 0, NULL, 0}};
+        {"jobs-only", 0, NULL, 'J'}, {"version", 0, NULL, 'V'}, {"mail-held", 0, NULL, 'H'},
+        {NULL, 0, NULL, 0}};
     int c;
     opterr = 0;
     while ((c = getopt_long(argc, argv, "c:h", longs, NULL)) != -1)

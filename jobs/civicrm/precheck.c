@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "version.h"
+#include "common/version.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static int code_version(const char *code, char **ret, struct err *e) {
     return *ret ? 0 : err_set(e, EX_CONFIG, "[civicrm] code: %s has no <version_no>", path);
 }
 
-static int check_version(struct helper *h, struct buf *why, struct err *e) {
+static int check_version(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
     const char *code = conf_text(&h->conf, "civicrm", "", "code", NULL);
     autofree char *have = NULL, *want = NULL;
     if (db_value(h->db, "SELECT version FROM civicrm_domain ORDER BY id LIMIT 1", &have, e) < 0) {
@@ -40,7 +40,9 @@ static int check_version(struct helper *h, struct buf *why, struct err *e) {
         buf_printf(why, "database %s has no CiviCRM tables", h->database);
         return 0;
     }
-    if (!have)
+    if (have)
+        buf_str(version, have);
+    else
         buf_printf(why, "database %s has no CiviCRM domain", h->database);
     if (!have || !code)
         return 0;
@@ -66,7 +68,7 @@ static int check_setting(struct helper *h, struct buf *why, struct err *e) {
     return 0;
 }
 
-int precheck(struct helper *h, struct buf *why, struct err *e) {
+int precheck(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
     const char *flag = conf_text(&h->conf, "civicrm", "", "maintenance", NULL);
     if (flag && *flag && access(flag, F_OK) == 0) {
         buf_printf(why, "maintenance: %s exists", flag);
@@ -74,7 +76,7 @@ int precheck(struct helper *h, struct buf *why, struct err *e) {
     }
     if (helper_connect(h, READ_MS, e) < 0)
         return -1;
-    if (check_version(h, why, e) < 0)
+    if (check_version(h, why, version, e) < 0)
         return -1;
     return why->len ? 0 : check_setting(h, why, e);
 }

@@ -33,6 +33,7 @@ struct verdict_row {
     int64_t job_id;                        // 0: the run's own rows
     int64_t time_s;                        // since the epoch
     const char *name, *description, *data; // may be NULL
+    int64_t unsent; // "processed 0", while so many parts of mailings wait that nobody keeps back
 };
 
 struct verdict_process {
@@ -40,6 +41,7 @@ struct verdict_process {
     int signal;         // that killed it, or 0
     const char *output; // what it wrote, or NULL
     int64_t only_job;   // judge this job's rows only (a process per job); 0: a whole run
+    bool mail_held;     // we kept mail back while it ran
 };
 
 struct verdict_job {

@@ -186,9 +186,15 @@ static void verdict(struct run *r, const char *mark, const struct run_end *end, 
     snprintf(exit, sizeof exit, "%d", WIFEXITED(end->status) ? WEXITSTATUS(end->status) : 0);
     snprintf(signal, sizeof signal, "%d", WIFSIGNALED(end->status) ? WTERMSIG(end->status) : 0);
     snprintf(path, sizeof path, "/proc/%d/fd/%d", getpid(), output);
-    const char *args[] = {"verdict",  "--mark", mark,       "--exit", exit,
-                          "--signal", signal,   "--output", path,     id ? "--job" : NULL,
-                          id,         NULL};
+    const char *args[14] = {"verdict",  "--mark", mark,       "--exit", exit,
+                            "--signal", signal,   "--output", path};
+    size_t n = 9;
+    if (end->mail_held || r->o.mail_held)
+        args[n++] = "--mail-held";
+    if (id) {
+        args[n++] = "--job";
+        args[n++] = id;
+    }
     r->o.exit = atoi(exit);
     r->o.signal = atoi(signal);
     if (end->timed_out || end->lost || end->replaced || end->killed || end->failed_to_start)
@@ -289,6 +295,8 @@ void run_civicrm(struct run *r) {
     char **argv = run_stopping(r) ? NULL : run_argv(r, &e);
     if (argv)
         judged_command(r, argv, NULL);
+    else if (!run_stopping(r))
+        run_result(r, RESULT_BROKEN, e.code, "%s", e.text);
     free(argv);
     if (*r->mail_waits)
         run_result(r, RESULT_FAILURE, EX_UNAVAILABLE, "mail waits: %s", r->mail_waits);

@@ -156,16 +156,17 @@ static void complete(struct loading *l, struct job *job) {
     struct jobs *j = l->j;
     struct err e;
     int ways = (job->command != NULL) + (job->shell != NULL) + (job->url != NULL);
-    if (ways != 1)
+    job->automatic = job->civicrm && (ways ? job->command && strcmp(job->command, "auto") == 0 : 1);
+    if (ways != 1 && !job->automatic)
         conf_problem(&j->conf, entry(j, job, "schedule"),
                      "job %s: %s: use one of command, shell and url", job->name,
                      ways ? "has several things to run" : "has nothing to run");
     if (job->schedule && expr_parse(job->schedule, &job->expr, &e) < 0)
         conf_problem(&j->conf, entry(j, job, "schedule"), "%s", e.text);
+    if (job->command && strcmp(job->command, "auto") == 0 && !job->civicrm)
+        conf_problem(&j->conf, entry(j, job, "command"), "auto needs verdict = civicrm");
     if (job->isolate && !job->civicrm)
         conf_problem(&j->conf, entry(j, job, "isolate"), "needs verdict = civicrm");
-    if (job->isolate && !j->isolate_command)
-        conf_problem(&j->conf, entry(j, job, "isolate"), "needs isolate_command in [civicrm]");
     if (job->civicrm)
         job->needs |= NEEDS_DATABASE;
     if (job->needs & NEEDS_DATABASE && !j->database)
@@ -247,8 +248,14 @@ int jobs_load(struct jobs *j, const char *path, struct err *e) {
     j->grace_ms = own_grace(j);
     for (size_t i = 0; i < j->conf.nsections; i++)
         j->database |= strcmp(j->conf.sections[i].section, "database") == 0;
+    static char *one[] = {
+        (char *)"cv", (char *)"ev",
+        (char *)CIVICRM_AS_DOMAIN "(new CRM_Core_JobManager())->executeJobById({id});", NULL};
+    j->isolate_command = one;
     if (conf_find(&j->conf, "civicrm", "", "isolate_command"))
         j->isolate_command = conf_list(&j->conf, "civicrm", "", "isolate_command");
+    j->cli_command = conf_text(&j->conf, "civicrm", "", "cli_command", NULL);
+    j->civicrm_user = conf_text(&j->conf, "civicrm", "", "user", NULL);
     struct loading l = {.j = j, .lock = conf_bool(&j->conf, "jobs", "", "lock", false)};
     struct err why;
     j->zone = zone_cached(j, default_zone(j), &why);

@@ -37,6 +37,7 @@ struct job {
     int64_t timeout_ms; // 0: none
     int64_t retry, backoff_ms;
     const char *command; // one of these three, the others NULL
+    bool automatic;      // command = auto: choose.h
     const char *shell;
     const char *url;
     const char *user, *group;
@@ -49,6 +50,14 @@ struct job {
     const char *ping, *on_failure; // NULL or "": none
 };
 
+// PHP for "cv ev", before what runs jobs: as the domain's contact, with all permissions, as "cv
+// cron" does. As nobody, CiviCRM sends no mailing and calls it a success.
+#define CIVICRM_AS_DOMAIN                                                                          \
+    "CRM_Core_Config::singleton()->userPermissionTemp = new class extends "                        \
+    "CRM_Core_Permission_Temp "                                                                    \
+    "{ public function check($perm) { return TRUE; } }; CRM_Core_Session::singleton()->set("       \
+    "'userID', CRM_Core_BAO_Domain::getDomain()->contact_id); "
+
 struct jobs {
     struct conf conf;
     const char *path; // of the configuration, absolute
@@ -58,7 +67,9 @@ struct jobs {
     int64_t grace_ms; // from SIGTERM to the end of everything
     bool database;    // there is a [database]
     char *const *isolate_command;
-    struct job *v; // in the order of the file
+    const char *cli_command;  // runs CiviCRM's jobs where there is no cv; or NULL
+    const char *civicrm_user; // as whom "cv api" runs them; NULL or "": nobody
+    struct job *v;            // in the order of the file
     size_t n;
     const struct zone *zone; // of [jobs]
     struct zone_link {

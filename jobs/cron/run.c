@@ -1,5 +1,6 @@
 #include "cron/run.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/env.h"
@@ -53,9 +54,11 @@ int run_ask(struct run *r, const char *const *args, struct buf *out, char *why, 
     return helper_call(&r->w, r->jobs, args, -1, HELPER_TIMEOUT_MS, out, why, size);
 }
 
-char **run_argv(const struct run *r, struct err *e) {
+char **run_argv(struct run *r, struct err *e) {
     static char program[4096];
     char **argv = NULL;
+    if (r->job->automatic)
+        return run_automatic(r, e);
     if (r->job->command)
         return text_words(r->job->command, &argv, e) < 0 ? NULL : argv;
     const char *shell[] = {"/bin/sh", "-c", r->job->shell, NULL};
@@ -160,6 +163,7 @@ static void watch_over(struct run *r, struct watch *x, struct run_end *ret) {
     }
     ret->status = x->status;
     clear_up(r, x, s.begun);
+    ret->mail_held = s.mail_held;
     if (s.mail_held)
         run_release_mail(r);
 }
@@ -220,6 +224,32 @@ void run_command(struct run *r, char *const *argv, int copy, struct run_end *ret
     free(x);
 }
 
+int run_quiet(struct run *r, char *const *argv, int64_t timeout_ms, struct buf *out,
+              struct err *e) {
+    struct spawn s = {.argv = argv, .session = true, .cwd = r->job->cwd};
+    struct run_end end = {0};
+    autobuf struct buf errors = {0};
+    struct watch *x = calloc(1, sizeof *x);
+    if (!x)
+        return err_set(e, EX_OSERR, "out of memory");
+    x->helper = true;
+    start_command(r, &s, x, &end);
+    if (end.failed_to_start) {
+        *e = end.e;
+        free(x);
+        return -1;
+    }
+    x->out[0].capture = out;
+    x->out[1].capture = &errors;
+    int rc =
+        watch_wait(x, timeout_ms)
+            ? WIFEXITED(x->status) ? WEXITSTATUS(x->status) : 128 + WTERMSIG(x->status)
+            : err_set(e, EX_UNAVAILABLE, "took longer than %llds", (long long)timeout_ms / 1000);
+    watch_end(x);
+    free(x);
+    return rc;
+}
+
 void run_judge(struct run *r, const struct run_end *end) {
     char limit[32];
     int exit = WIFEXITED(end->status) ? WEXITSTATUS(end->status) : 0;
@@ -268,12 +298,16 @@ static void run_plain(struct run *r) {
 
 // The database answers, its version fits, no upgrade is pending, no maintenance is on.
 static bool preconditions(struct run *r) {
+    autobuf struct buf said = {0};
     char why[300] = "";
     if (!(r->job->needs & NEEDS_DATABASE))
         return true;
-    int rc = run_ask(r, (const char *[]){"precheck", NULL}, NULL, why, sizeof why);
+    int rc = run_ask(r, (const char *[]){"precheck", NULL}, &said, why, sizeof why);
     r->o.precheck = true;
-    *r->o.hold = 0;
+    *r->o.hold = *r->civicrm = 0;
+    if (rc == 0 && said.data && strncmp(said.data, "ok ", 3) == 0)
+        snprintf(r->civicrm, sizeof r->civicrm, "%.*s", (int)strcspn(said.data + 3, " \n"),
+                 said.data + 3);
     if (rc == 0)
         return true;
     const char *text = strncmp(why, "hold ", 5) == 0 ? why + 5 : why;
@@ -354,6 +388,7 @@ void run_job(struct run *r) {
     r->o.started_ms = clock_wall_ms();
     r->o.due_ms = r->order.due_ms;
     r->o.mail_held = r->order.mail_held;
+    snprintf(r->o.choice, sizeof r->o.choice, "%s", r->order.last->choice);
     if (watcher_init(&r->w, tag, &e) < 0)
         run_result(r, RESULT_FAILURE, e.code, "%s", e.text);
     else {

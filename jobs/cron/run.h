@@ -11,8 +11,9 @@
 
 struct run_order {
     int64_t due_ms;
-    bool recover;   // a killed pod may have left mailings paused
-    bool mail_held; // the last run paused mailings because the mail server refuses us
+    bool recover;               // a killed pod may have left mailings paused
+    bool mail_held;             // the last run paused mailings because the mail server refuses us
+    const struct outcome *last; // the last run's; zeroed when there was none
 };
 
 struct run {
@@ -23,6 +24,7 @@ struct run {
     struct outcome o;
     char mail_waits[400]; // why no mail goes out in this run, or ""
     bool smtp_closed, imap_closed;
+    char civicrm[32];      // its version as precheck saw it, or ""
     struct watch *pinging; // the start is being told, or NULL
 };
 
@@ -31,6 +33,7 @@ struct run_end {
     int status;           // of wait4
     bool failed_to_start; // why is in e
     bool timed_out, replaced, lost, killed;
+    bool mail_held; // mailings were paused while it ran, so that it could end
     struct err e;
 };
 
@@ -41,8 +44,15 @@ void run_job(struct run *r);
 // bytes of its output also go to copy (-1: nowhere).
 void run_command(struct run *r, char *const *argv, int copy, struct run_end *ret);
 
-// The job's own command line, NULL-terminated, the caller's to free; NULL with e.
-char **run_argv(const struct run *r, struct err *e);
+// The job's own command line, NULL-terminated, the caller's to free; NULL with e. Of a job whose
+// command is auto: what this chooses (automatic.c).
+char **run_argv(struct run *r, struct err *e);
+char **run_automatic(struct run *r, struct err *e);
+
+// Runs argv as the job's user, in its folder and environment, with its standard output added to
+// out. Its exit code, 128 + N when a signal ended it; -1 with e when it could not start or took
+// longer than timeout_ms.
+int run_quiet(struct run *r, char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e);
 
 // Sets the outcome once: a later, less bad result does not replace it.
 __attribute__((format(printf, 4, 5))) void run_result(struct run *r, enum result result, int code,

@@ -170,6 +170,11 @@ static void print_table(const struct jobs *j, const struct state *s) {
                                     : local_text(job->zone, next, when, sizeof when),
                last_text(&s->records[i], last, sizeof last));
     }
+    for (size_t i = 0; i < j->n; i++)
+        if (j->v[i].automatic)
+            printf("%s: command = auto: %s\n", j->v[i].name,
+                   *s->records[i].last.choice ? s->records[i].last.choice
+                                              : "chosen when it first runs");
 }
 
 static int print_json(const struct jobs *j, const struct state *s) {

@@ -85,9 +85,10 @@ static _Noreturn void runner(struct slots *all, size_t i) {
         close_range(3, (unsigned)out - 1, 0);
     close_range((unsigned)out + 1, ~0U, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    struct run r = {.jobs = all->jobs,
-                    .job = &all->jobs->v[i],
-                    .order = {all->v[i].due_ms, all->recover, all->mail_held}};
+    struct run r = {
+        .jobs = all->jobs,
+        .job = &all->jobs->v[i],
+        .order = {all->v[i].due_ms, all->recover, all->mail_held, &all->state.records[i].last}};
     r.o.job = (uint32_t)i;
     run_job(&r);
     file_write(out, &r.o, sizeof r.o);

@@ -69,6 +69,8 @@ static void add_record(struct buf *b, const char *name, const struct record *r) 
                    o->signal, (long long)o->rss_kb, (long long)o->cpu_ms);
         add_value(b, "run", o->run);
         add_value(b, "reason", o->reason);
+        if (*o->choice)
+            add_value(b, "choice", o->choice);
     }
     buf_str(b, "\n");
 }
@@ -118,6 +120,8 @@ static void take_line(struct state *s, const struct jobs *j, char *line) {
             r->last.result = result >= 0 ? (enum result)result : RESULT_SUCCESS;
         } else if (strcmp(word, "reason") == 0)
             decode(value, r->last.reason, sizeof r->last.reason);
+        else if (strcmp(word, "choice") == 0)
+            decode(value, r->last.choice, sizeof r->last.choice);
         else if (strcmp(word, "run") == 0)
             decode(value, r->last.run, sizeof r->last.run);
         else
@@ -145,9 +149,12 @@ int state_load(struct state *s, const struct jobs *j, struct err *e) {
 
 void state_count(struct state *s, const struct outcome *o) {
     struct record *r = &s->records[o->job];
+    char choice[CHOICE_TEXT];
+    memcpy(choice, *o->choice ? o->choice : r->last.choice, sizeof choice);
     r->counts[o->result]++;
     if (o->result != RESULT_SKIPPED || !r->ran) // a failure stays to be seen
         r->last = *o;
+    memcpy(r->last.choice, choice, sizeof choice);
     r->ran = true;
     if (o->result == RESULT_SUCCESS)
         r->last_success_ms = o->ended_ms;
@@ -172,6 +179,10 @@ static void json_job(struct buf *b, const struct job *job, const struct record *
     json_time(b, "next", job_next(job, now_ms));
     buf_printf(b, ",\"running\":%s", r->running ? "true" : "false");
     json_time(b, "last_success", r->last_success_ms);
+    if (job->automatic) {
+        buf_str(b, ",\"command\":");
+        buf_json(b, r->last.choice);
+    }
     buf_str(b, ",\"runs\":{");
     for (int i = 0; i < RESULTS; i++)
         buf_printf(b, "%s\"%s\":%lld", i ? "," : "", words[i], (long long)r->counts[i]);

@@ -4,6 +4,7 @@
 #define CRON_STATE_H
 
 #include "base/text.h"
+#include "cron/choose.h"
 #include "cron/job.h"
 
 #include <stdbool.h>
@@ -35,11 +36,12 @@ struct outcome {
     int code; // what --once makes of it: 0, the command's exit code, 128 + signal, sysexits
     int64_t due_ms, started_ms, ended_ms, rss_kb, cpu_ms;
     int attempts;
-    bool precheck;    // the preconditions were looked at
-    bool recovered;   // mailings that a killed pod left paused are put back
-    bool mail_held;   // mailings are paused until the mail server lets us in
-    char hold[300];   // why not, or ""
-    char reason[600]; // one line, "" on success
+    bool precheck;            // the preconditions were looked at
+    bool recovered;           // mailings that a killed pod left paused are put back
+    bool mail_held;           // mailings are paused until the mail server lets us in
+    char hold[300];           // why not, or ""
+    char reason[600];         // one line, "" on success
+    char choice[CHOICE_TEXT]; // what command = auto came to, and why; or ""
 };
 
 struct record {      // of one job

@@ -133,6 +133,8 @@ const struct schema_key schema_keys[] = {
     {"civicrm", "code", SCHEMA_TEXT},
     {"civicrm", "maintenance", SCHEMA_TEXT},
     {"civicrm", "isolate_command", SCHEMA_COMMAND},
+    {"civicrm", "cli_command", SCHEMA_COMMAND},
+    {"civicrm", "user", SCHEMA_TEXT},
 
     {"backup", "databases", SCHEMA_LIST},
     {"backup", "files", SCHEMA_LIST},

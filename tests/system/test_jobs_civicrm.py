@@ -215,8 +215,86 @@ def test_a_process_per_job(t):
     t.equal(re.findall(r"\]: (.*)", r.stdout), ["job 11", "job 12", "the rest"])
     t.contains(r.stderr, "A: out of memory")
     verdicts = [re.sub(r" --output \S+", "", c) for c in rig.calls() if c.startswith("verdict")]
-    t.equal(verdicts, ["verdict --mark 41 --exit 255 --signal 0 --job 11", "verdict --mark 41 --exit 0 --signal 0 --job 12",
-                       "verdict --mark 41 --exit 0 --signal 0"])
+    t.equal(verdicts, ["verdict --mark 41 --exit 255 --signal 0 --mail-held --job 11", "verdict --mark 41 --exit 0 --signal 0 --mail-held --job 12",
+                       "verdict --mark 41 --exit 0 --signal 0 --mail-held"])
+
+
+def test_the_best_command_is_chosen(t):
+    """command = auto, or none at all: by the cv in the job's PATH and by CiviCRM's version, as programs tell them."""
+    rig = Rig(t)
+    os.makedirs(t.path("site"))
+    t.write("cli", "#!/bin/sh\necho cli $*", 0o755)
+    here = f"[civicrm]\ncli_command = {t.path('cli')} --now\n"
+    job = f"[job civi]\ncwd = {t.path('site')}\nenv.PATH = {t.path('site')}:/usr/bin:/bin\n{CIVICRM}"
+
+    def cv(version):
+        t.write("site/cv", f"""#!/bin/sh
+            test "$CIVINIT_JOB $(pwd)" = "civi {t.path('site')}" || exit 9
+            if [ "$*" = --version ]; then {version}; else echo "cv $*"; fi""", 0o755)
+
+    by_eval = r"cv ev .*userPermissionTemp = .*CRM_Core_JobManager\(\)\)->execute\(FALSE\);"
+
+    def expect(civicrm, said, why, text=here + job):
+        rig.answer("precheck", f"echo ok {civicrm}")
+        r = rig.once(text)
+        t.equal(r.returncode, 0, r.stderr)
+        t.match(r.stdout, rf"^civi\[\w+\]: {said}$")
+        t.equal(r.stdout.count("]: "), 1)
+        listed = t.run(rig.jobs, "list", "--config", t.path("cron.ini")).stdout
+        t.contains(listed, f"civi: command = auto: {why}\n")
+        t.equal(rig.job("civi")["command"], why)
+        return r
+
+    expect("6.17.2", "cli --now", "cli_command: exec cv: not found in PATH")
+    cv("echo cv 0.3.65")
+    r = expect("6.17.2", "cv cron", "cv cron: cv 0.3.65, CiviCRM 6.17.2")
+    t.match(r.stderr, "^civinit-jobs: info: job civi: cv cron: cv 0.3.65, CiviCRM 6.17.2$")
+    r = expect("6.17.2", "cv cron", "cv cron: cv 0.3.65, CiviCRM 6.17.2", here + job + "command = auto")
+    t.lacks(r.stderr, "job civi: cv cron")  # nothing new
+    expect("6.4.2", by_eval, "cv ev: CiviCRM 6.4.2 is older than 6.5, and for cv api there is no [civicrm] user")
+    by_admin, with_user = "cv api --user=admin job.execute", here + "user = admin\n" + job
+    expect("6.4.2", by_admin, "cv api job.execute as admin: CiviCRM 6.4.2 is older than 6.5", with_user)
+    expect("", by_admin, "cv api job.execute as admin: the version of CiviCRM is not known", with_user)
+    expect("6.5.0", "cv cron", "cv cron: cv 0.3.65, CiviCRM 6.5.0", with_user)
+    cv("echo cv 0.3.64")
+    expect("6.17.2", by_admin, "cv api job.execute as admin: cv 0.3.64 is older than 0.3.65", with_user)
+    cv("echo broken >&2; exit 255")
+    expect("6.17.2", by_admin, "cv api job.execute as admin: cv does not tell its version", with_user)
+    os.chmod(t.path("site/cv"), 0o644)
+    expect("6.17.2", "cli --now", "cli_command: exec cv: Permission denied")
+    cv("echo cv 0.3.65")
+    rig.answer("precheck", "echo ok 6.17.2")
+    r = rig.once(here + job + "command = echo mine")
+    t.contains(r.stdout, "]: mine")
+    t.lacks(t.run(rig.jobs, "list", "--config", t.path("cron.ini")).stdout, "auto")
+    assert "command" not in rig.job("civi")
+
+
+def test_no_command_to_choose(t):
+    rig = Rig(t)
+    rig.answer("precheck", "echo ok 6.17.2")
+    text = f"[job civi]\nenv.PATH = {t.path('empty')}\n{CIVICRM}command = auto"
+    r = rig.once(text)
+    t.equal(r.returncode, 78)
+    t.match(r.stderr, r'outcome=broken .*reason="exec cv: not found in PATH, and \[civicrm\] cli_command is not set"')
+    assert not rig.called("begin")
+    t.contains(t.run(rig.jobs, "list", "--config", t.path("cron.ini")).stdout, "civi: command = auto: exec cv: not found")
+    t.equal(t.run(rig.jobs, "check", "--config", rig.config("[job a]\ncommand = true\nschedule = @hourly")).returncode, 0)
+    t.equal(t.run(rig.jobs, "check", "--config", rig.config("[job a]\nschedule = @hourly")).returncode, 78)
+    done = t.run(rig.jobs, "check", "--config", rig.config("[job a]\ncommand = auto\nschedule = @hourly"))
+    t.equal(done.returncode, 78)
+    t.contains(done.stderr, "auto needs verdict = civicrm")
+
+
+def test_a_process_per_job_as_somebody(t):
+    """Unless isolate_command says otherwise: as the domain's contact with all permissions, or CiviCRM sends no mail."""
+    rig = Rig(t)
+    t.write("cv", "#!/bin/sh\necho cv $1 $2", 0o755)
+    rig.answer("due", """echo '{"id":11,"name":"A","api":"Job.a","mail":false,"needs":""}'""")
+    r = rig.once(f"[job civi]\nisolate = yes\nenv.PATH = {t.dir}:/usr/bin:/bin\n{CIVICRM}command = echo the rest")
+    t.equal(r.returncode, 0, r.stderr)
+    t.match(r.stdout, r"\]: cv ev .*userPermissionTemp = .*getDomain\(\)->contact_id\); \(new CRM_Core_JobManager\(\)\)->executeJobById\(11\);\n")
+    t.contains(r.stdout, "]: the rest")
 
 
 def test_drain_pauses_mail_and_lets_the_run_end_by_itself(t):

@@ -138,7 +138,7 @@ def test_lock_without_tables(t):
 
 def test_precheck(t):
     site = Site(t)
-    t.equal(site.ok("precheck"), "ok\n")
+    t.equal(site.ok("precheck"), "ok 5.33.2\n")
     for version, want in (("5.30.0", "hold upgrade pending: the database is at 5.30.0, the code at 5.33.2"),
                           ("5.34.0", "hold the database is at 5.34.0, newer than the code at 5.33.2")):
         site.sql(f"UPDATE civicrm_domain SET version = '{version}'")
@@ -147,7 +147,7 @@ def test_precheck(t):
     site.sql("UPDATE civicrm_domain SET version = '5.33.2'; INSERT INTO civicrm_setting VALUES (1, 'core_maintenance_mode', 's:1:\"1\";')")
     t.equal(site.run("precheck").stdout, "hold maintenance: CiviCRM's core_maintenance_mode is on\n")
     site.sql("UPDATE civicrm_setting SET value = 's:7:\"inherit\";'")
-    t.equal(site.ok("precheck"), "ok\n")
+    t.equal(site.ok("precheck"), "ok 5.33.2\n")
     t.write("maintenance", "")
     done = site.run("precheck")
     t.equal((done.returncode, done.stdout), (75, f"hold maintenance: {t.path('maintenance')} exists\n"))
@@ -190,6 +190,37 @@ def test_begin_and_verdict(t):
     done = site.run("verdict", "--mark", "99", "--exit", "0", "--output", out)
     t.equal((done.returncode, json.loads(done.stdout)), (1, {
         "run": "broken", "reason": "no job began, exit code 0: ERROR: Invalid username and/or password"}))
+
+
+def test_nobody_sends_nothing(t):
+    """As a user who may not see contacts, CiviCRM 6 prepares a mailing, sends nothing and calls it a success."""
+    site = Site(t, tables=TABLES + """ALTER TABLE civicrm_job ADD domain_id INT DEFAULT 1;
+        CREATE TABLE civicrm_mailing (id INT PRIMARY KEY, domain_id INT DEFAULT 1, sms_provider_id INT);
+        INSERT INTO civicrm_mailing (id, sms_provider_id) VALUES (1, NULL), (2, 7);
+        INSERT INTO civicrm_job (id, name, api_action) VALUES (2, 'Send', 'process_mailing'), (3, 'Text', 'process_sms');
+        INSERT INTO civicrm_mailing_job (mailing_id, status, job_type, scheduled_date, parent_id) VALUES
+          (1, 'Running', NULL, '2026-03-01', NULL), (1, 'Scheduled', 'child', '2026-03-01', 1), (2, 'Scheduled', 'child', '2026-03-01', NULL);""")
+
+    def run(processed, *more, job=(2, "Send")):
+        site.sql("DELETE FROM civicrm_job_log;" + "".join(
+            f"INSERT INTO civicrm_job_log (job_id, name, description) VALUES ({i or 'NULL'}, '{name}', '{text}');" for i, name, text in (
+                (0, "", "Starting scheduled jobs execution"), (*job, f"Starting execution of {job[1]}"),
+                (*job, f'Finished execution of {job[1]} with result: Success (a:1:{{s:9:"processed";i:{processed};}})'),
+                (0, "", "Finishing scheduled jobs execution."))))
+        return json.loads(site.run("verdict", "--mark", "0", *more).stdout.splitlines()[-1])
+
+    said = run(0)
+    t.equal(said["run"], "failure")
+    t.match(said["reason"], '^job "Send" failed: 1 part of mailings due, and nothing was sent: may the account')
+    t.equal(run(0, "--mail-held")["run"], "success")
+    t.equal(run(3)["run"], "success")
+    t.equal(run(0, job=(3, "Text"))["run"], "success")
+    for state in ("status = 'Running', start_date = NOW()", "status = 'Paused', start_date = NULL", "status = 'Complete'",
+                  "status = 'Scheduled', scheduled_date = NOW() + INTERVAL 1 DAY"):
+        site.sql(f"UPDATE civicrm_mailing_job SET {state} WHERE id = 2")
+        t.equal(run(0)["run"], "success", state)
+    site.sql("DROP TABLE civicrm_mailing")
+    t.equal(run(0)["run"], "success")
 
 
 def test_verdict_when_the_database_returns(t):

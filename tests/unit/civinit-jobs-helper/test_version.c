@@ -1,4 +1,4 @@
-#include "civicrm/version.h"
+#include "common/version.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

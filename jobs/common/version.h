@@ -1,6 +1,6 @@
 // CiviCRM's version numbers: "5.33.2", "5.33.beta1". Pure.
-#ifndef CIVICRM_VERSION_H
-#define CIVICRM_VERSION_H
+#ifndef COMMON_VERSION_H
+#define COMMON_VERSION_H
 
 // < 0, 0, > 0 as a is older than, the same as or newer than b. alpha < beta < numbers, as PHP's
 // version_compare orders them; a missing part is older ("5.33" < "5.33.0").
