@@ -31,9 +31,42 @@ static int code_version(const char *code, char **ret, struct err *e) {
     return *ret ? 0 : err_set(e, EX_CONFIG, "[civicrm] code: %s has no <version_no>", path);
 }
 
-static int check_version(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
+// Where each CMS has CiviCRM, seen from the site's document root.
+static const char *const places[] = {"vendor/civicrm/civicrm-core",
+                                     "../vendor/civicrm/civicrm-core",
+                                     "wp-content/plugins/civicrm/civicrm",
+                                     "sites/all/modules/civicrm",
+                                     "modules/civicrm",
+                                     "core",
+                                     "administrator/components/com_civicrm/civicrm",
+                                     NULL};
+
+// [civicrm] code; unless it is given, what is found below the folder in which a CiviCRM job runs.
+// The caller's to free; NULL: not known.
+static char *find_code(struct helper *h) {
     const char *code = conf_text(&h->conf, "civicrm", "", "code", NULL);
-    autofree char *have = NULL, *want = NULL;
+    if (code)
+        return *code ? strdup(code) : NULL;
+    for (size_t i = 0; i < h->conf.nsections; i++) {
+        const char *job = h->conf.sections[i].name;
+        if (strcmp(h->conf.sections[i].section, "job") != 0 ||
+            strcmp(conf_text(&h->conf, "job", job, "verdict", ""), "civicrm") != 0)
+            continue;
+        const char *cwd = conf_text(&h->conf, "job", job, "cwd", NULL);
+        for (int k = 0; cwd && places[k]; k++) {
+            autofree char *path = NULL;
+            char *found = NULL;
+            if (asprintf(&path, "%s/%s/xml/version.xml", cwd, places[k]) < 0)
+                path = NULL;
+            if (path && access(path, R_OK) == 0)
+                return asprintf(&found, "%s/%s", cwd, places[k]) < 0 ? NULL : found;
+        }
+    }
+    return NULL;
+}
+
+static int check_version(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
+    autofree char *have = NULL, *want = NULL, *code = find_code(h);
     if (db_value(h->db, "SELECT version FROM civicrm_domain ORDER BY id LIMIT 1", &have, e) < 0) {
         if (!helper_missing(h->db))
             return -1;

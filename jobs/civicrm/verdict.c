@@ -56,17 +56,41 @@ static bool tells(const char *line, size_t len) {
     return false;
 }
 
+// What the server said, where CiviCRM only shows "Critical error" or "Initialization Error" and
+// prints PEAR's array: "[debug_info] => … [nativecode=1045 ** Access denied for user …]".
+static const char *native_error(struct arena *a, const char *output) {
+    static const char mark[] = "[nativecode=";
+    const char *at = strstr(output, mark);
+    if (!at)
+        return "";
+    at += strlen(mark);
+    const char *line = tidy(a, at, strcspn(at, "]\n"));
+    return line && *line ? arena_printf(a, "database: %s", line) : line;
+}
+
+// "In Authenticator.php line 487:", under which cv and drush print the message.
+static bool announces(const char *line, size_t len) {
+    return len > 3 && memcmp(line, "In ", 3) == 0 && memmem(line, len, ".php line ", 10) &&
+           line[len - 1] == ':';
+}
+
 const char *verdict_telling_line(struct arena *a, const char *output) {
-    const char *last = "";
+    const char *last = "", *native = output ? native_error(a, output) : "";
+    bool announced = false;
     for (const char *p = output ? output : ""; *p;) {
         size_t len = strcspn(p, "\n");
         const char *line = tidy(a, p, len);
-        if (!line)
+        if (!line || !native)
             return "";
-        if (tells(p, len) && *line)
+        bool database =
+            memmem(p, len, "Critical error", 14) || memmem(p, len, "Initialization Error", 20);
+        if (database && *native)
+            return native;
+        if (*line && (tells(p, len) || announced))
             return line;
         if (*line)
             last = line;
+        announced |= announces(line, strlen(line));
         p += len + (p[len] == '\n');
     }
     return last;

@@ -153,6 +153,23 @@ def test_precheck(t):
     t.equal((done.returncode, done.stdout), (75, f"hold maintenance: {t.path('maintenance')} exists\n"))
 
 
+def test_precheck_finds_the_code(t):
+    """Unless [civicrm] code names it: below the folder of a CiviCRM job, where each CMS has it."""
+    site = Site(t, more=f"[job other]\ncommand = true\n[job civi]\ncommand = auto\nverdict = civicrm\ncwd = {t.path('site/web')}\n")
+    with open(site.config) as f:
+        text = f.read()
+    t.write("cron.ini", text.replace(f"code = {t.path('code')}\n", ""))
+    os.makedirs(t.path("site/web"))
+    t.equal(site.ok("precheck"), "ok 5.33.2\n")
+    for place in ("web/vendor/civicrm/civicrm-core", "vendor/civicrm/civicrm-core", "web/wp-content/plugins/civicrm/civicrm", "web/sites/all/modules/civicrm",
+                  "web/modules/civicrm", "web/core"):
+        xml = t.write(f"site/{place}/xml/version.xml", "<version><version_no>6.17.2</version_no></version>")
+        done = site.run("precheck")
+        t.equal((done.returncode, done.stdout), (75, "hold upgrade pending: the database is at 5.33.2, the code at 6.17.2\n"), place)
+        os.unlink(xml)
+    t.equal(site.ok("precheck"), "ok 5.33.2\n")
+
+
 def test_precheck_without_civicrm(t):
     site = Site(t, tables="")
     done = site.run("precheck")

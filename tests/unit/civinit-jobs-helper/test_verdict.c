@@ -243,6 +243,20 @@ Test(verdict, telling_line) {
         {"<h1>Initialization Error</h1>\nArray\n(\n)\n", "Initialization Error"},
         {"x\nERROR: Invalid username and/or password\ny\n",
          "ERROR: Invalid username and/or password"},
+        {"Critical error. Please see server logs for errorID:x\n\nInitialization Error:\nArray\n(\n"
+         "    [message] => DB Error: connect failed\n"
+         "    [debug_info] =>  [nativecode=Access denied for user 'site'@'127.0.0.1' (using "
+         "password: "
+         "YES)]\n)\n",
+         "database: Access denied for user 'site'@'127.0.0.1' (using password: YES)"},
+        {"Initialization Error:\n [nativecode=2002 ** Connection refused",
+         "database: 2002 ** Connection refused"},
+        {"ERROR: no\n[nativecode=1146 ** Table]\n", "ERROR: no"},
+        {"\nIn Authenticator.php line 487:\n          \n  Must specify principal with valid user  "
+         "\n    \n\n"
+         "core:cron [-f|--force]\n\n",
+         "Must specify principal with valid user"},
+        {"In Authenticator.php line 487:\n", "In Authenticator.php line 487:"},
         {"a < b\n", "a < b"},
         {"caf\xc3\xa9\n", "caf\xc3\xa9"},
     };
