@@ -412,6 +412,8 @@ isolate = yes
 command = true
 [job d]
 verdict = civicrm
+[job e]
+schedule = @hourly
 """)
     r = t.run(JOBS, "check", "--config", c)
     t.equal(r.returncode, 78)
