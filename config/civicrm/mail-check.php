@@ -27,6 +27,16 @@ function civinit_boot() {
   CRM_Core_Config::singleton();
 }
 
+/** PHP's own words about a failed TLS connection, which CiviCRM's messages leave out; "" if there was none. */
+function civinit_tls_failure($new = NULL) {
+  static $words = '';
+  if ($new !== NULL && $words === '' && preg_match('/certificate|SSL operation failed/', $new)) {
+    $last = strrchr(trim($new), "\n"); // of OpenSSL: error:NUMBER:library:function:reason
+    $words = ': ' . ($last ? ltrim(strrchr($last, ':'), ': ') : preg_replace('/^\w+\(\): /', '', $new));
+  }
+  return $words;
+}
+
 /** The PEAR mailer inside CiviCRM's own; older versions (5.33) have it, but no getDelegate(). */
 function civinit_inner_mailer($mailer) {
   while ($mailer instanceof CRM_Utils_Mail_FilteredPearMailer) {
@@ -78,12 +88,16 @@ ini_set('display_errors', 'stderr');
 try {
   ob_start();
   civinit_boot();
+  set_error_handler(function ($level, $text) {
+    civinit_tls_failure($text);
+    return TRUE;
+  });
   $kind === 'imap' ? civinit_check_imap() : civinit_check_smtp();
   ob_end_clean();
   exit(0);
 }
 catch (Throwable $e) {
   ob_end_clean();
-  fwrite(STDERR, "$kind: " . trim(preg_replace('/\s+/', ' ', strip_tags($e->getMessage()))) . "\n");
+  fwrite(STDERR, "$kind: " . trim(preg_replace('/\s+/', ' ', strip_tags($e->getMessage() . civinit_tls_failure()))) . "\n");
   exit(1);
 }

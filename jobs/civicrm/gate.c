@@ -68,9 +68,8 @@ static int run_check(const char *check, const char *kind, int64_t timeout_ms, st
 static int gate_one(struct helper *h, const char *kind, struct err *e) {
     const char *check = conf_text(&h->conf, "mail", "", "check", NULL);
     int64_t timeout_ms = conf_ms(&h->conf, "mail", "", "timeout", DEFAULT_MS);
-    if (check)
-        return run_check(check, kind, timeout_ms, e);
-    return conf_find(&h->conf, "mail", "", kind) ? run_probe(h, kind, timeout_ms, e) : 0;
+    int rc = conf_find(&h->conf, "mail", "", kind) ? run_probe(h, kind, timeout_ms, e) : 0;
+    return rc == 0 && check ? run_check(check, kind, timeout_ms, e) : rc;
 }
 
 int gate(struct helper *h, const char *kind, struct err *e) {

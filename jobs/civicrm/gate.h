@@ -4,9 +4,9 @@
 
 #include "helper.h"
 
-// kind: "smtp", "imap" or "mail" (both). Runs [mail] check with the kind as its last argument
-// where there is one, else civinit-probe for the servers that [mail] names. 0: open, or nothing is
-// configured; else the exit code, with e: the last line of what they had to say.
+// kind: "smtp", "imap" or "mail" (both). Runs civinit-probe for the server that [mail] names, then
+// [mail] check with the kind as its last argument: what is configured of the two. 0: open, or
+// nothing is; else the exit code, with e: the last line of what they had to say.
 int gate(struct helper *h, const char *kind, struct err *e);
 
 #endif

@@ -7,10 +7,13 @@
     site.cron()                                         # argv of a run as CiviCRM's own documentation has it
     site.sink                                           # the mail server (sink.py)
 """
+import collections
 import contextlib
 import hashlib
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,7 @@ CORE = "/usr/share/wordpress/wp-content/plugins/civicrm/civicrm"
 SETTINGS = "/var/lib/wordpress/wp-content/uploads/civicrm/civicrm.settings.php"
 MISBEHAVIOURS = ("ok", "apierror", "exception", "typeerror", "exit", "memory", "segv", "sql", "sleep")
 PEOPLE, GONE = 24, 2
+IMAP_PORTS = (143, 993)
 MAIL = 8  # Debian's user and group "mail"
 
 
@@ -62,6 +66,11 @@ def isolate():
         sys.exit(f"civicrm: no namespaces here: {tried.stderr}")
     os.environ["CIVISITE_INSIDE"] = "1"
     os.execvp(UNSHARE[0], [*UNSHARE, "sh", "-c", 'ip link set lo up && "$@"', "sh", sys.executable, "-u", *sys.argv])
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Database(mariadb.Server):
@@ -103,7 +112,10 @@ class Site:
             self.mail = os.path.join(self.folder, "mail")
             self.sink = sink.Sink(self.mail)
             self.stack.callback(self.sink.close)
-            self._dovecot()
+            self.empty_mailboxes()
+            self.dovecot = None
+            self.imap()
+            self.stack.callback(self._end_dovecot)
 
     def __enter__(self):
         return self
@@ -127,15 +139,18 @@ class Site:
             if not os.path.ismount(command[-1]):
                 subprocess.run(command, check=True)
 
-    def _dovecot(self):
-        self.empty_mailboxes()
+    def imap(self, certificate=None, key=None):
+        """Starts the IMAP server, or starts it anew: with a certificate it takes logins only by TLS (143: STARTTLS, 993), else only without."""
+        if self.dovecot:
+            self._end_dovecot()
+        secure = f"ssl = required\nssl_cert = <{certificate}\nssl_key = <{key}\nssl_dh =\ndisable_plaintext_auth = yes" if certificate else \
+            "ssl = no\ndisable_plaintext_auth = no"
         conf = os.path.join(self.folder, "dovecot.conf")
         with open(conf, "w") as f:
             f.write(f"""base_dir = {self.folder}/dovecot
 protocols = imap
 listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
+{secure}
 log_path = {self.folder}/dovecot.log
 mail_location = maildir:{self.mail}/%n/Maildir
 mail_uid = {MAIL}
@@ -150,7 +165,8 @@ service anvil {{
 }}
 service imap-login {{
   inet_listener imaps {{
-    port = 0
+    port = 993
+    ssl = {"yes" if certificate else "no"}
   }}
 }}
 passdb {{
@@ -162,16 +178,22 @@ userdb {{
   args = uid={MAIL} gid={MAIL} home={self.mail}/%n
 }}
 """)
-        process = subprocess.Popen(["dovecot", "-F", "-c", conf], stdin=subprocess.DEVNULL, start_new_session=True)
+        self.dovecot = subprocess.Popen(["dovecot", "-F", "-c", conf], stdin=subprocess.DEVNULL, start_new_session=True)
+        self.imap_certificate = certificate
+        civitest.wait_for("dovecot to listen", lambda: all(map(self._listens, IMAP_PORTS)))
 
-        def end():
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.stack.callback(end)
+    def _listens(self, port):
+        assert self.dovecot.poll() is None, "dovecot ended"
+        return listens(port)
+
+    def _end_dovecot(self):
+        self.dovecot.terminate()
+        try:
+            self.dovecot.wait(30)
+        except subprocess.TimeoutExpired:
+            self.dovecot.kill()
+            self.dovecot.wait()
+        civitest.wait_for("dovecot's children to be gone", lambda: not any(map(listens, IMAP_PORTS)))
 
     # ---- what runs inside the root directory ----
 
@@ -237,9 +259,19 @@ verdict = civicrm
 {more}
 """)
 
-    def once(self, t, config, *jobs, seconds=120):
+    def once(self, t, config, *jobs, seconds=120, env=None):
         """`civinit-jobs run --once`: what the CronJob of an instance runs."""
-        return t.run(civitest.program("civinit-jobs"), "--config", config, "run", "--once", *jobs, seconds=seconds)
+        return t.run(civitest.program("civinit-jobs"), "--config", config, "run", "--once", *jobs, seconds=seconds, env=env)
+
+    def civicrm_mail(self, smtp=("127.0.0.1", 25), imap=("127.0.0.1", False)):
+        """CiviCRM's own settings: where it sends (host, port) and fetches (host, TLS)."""
+        (value,), = self.sql("SELECT value FROM civicrm_setting WHERE name = 'mailing_backend'")
+        host, port = smtp
+        value = re.sub(r's:10:"smtpServer";s:\d+:"[^"]*"', f's:10:"smtpServer";s:{len(host)}:"{host}"', value)
+        value = re.sub(r's:8:"smtpPort";i:\d+', f's:8:"smtpPort";i:{port}', value)
+        quoted = value.replace("'", "''")
+        self.sql(f"UPDATE civicrm_setting SET value = '{quoted}' WHERE name = 'mailing_backend';"
+                 f"UPDATE civicrm_mail_settings SET server = '{imap[0]}', is_ssl = {int(imap[1])}")
 
     # ---- its state ----
 
@@ -252,6 +284,9 @@ verdict = civicrm
     def reset(self, locale="en_US"):
         """No mailings, no log, no active jobs, all addresses good, a working mail server."""
         self.sink.reset()
+        if self.imap_certificate:
+            self.imap()
+        self.civicrm_mail()
         for name in ("civitest-go", "civitest-asleep"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.root}/tmp/{name}")
@@ -292,6 +327,46 @@ verdict = civicrm
 
     def mailboxes(self):
         return {u: sum(len(os.listdir(os.path.join(self.mail, u, "Maildir", s))) for s in ("new", "cur")) for u in ("bounces", "people")}
+
+
+# ---- what tests of mail begin and end with ----
+
+SEND = "Send Scheduled Mailings"
+
+
+def fresh(t, *jobs, **options):
+    """A site with a mailing to 24 people that is due, and the configuration of a pod."""
+    site = Site.shared()
+    site.reset()
+    site.submit()
+    site.jobs(SEND, *jobs)
+    return site, site.config(t, **options)
+
+
+def everybody_once(t, site):
+    """All got their mail, nobody twice, and CiviCRM knows it as that."""
+    twice = {a: n for a, n in collections.Counter(site.sink.accepted).items() if n > 1}
+    t.equal(twice, {}, "mailed twice")
+    t.equal(len(site.sink.accepted), PEOPLE, "people mailed")
+    t.equal(site.marks(), (PEOPLE, 0), "delivered and bounced, as CiviCRM has it")
+    t.equal(site.statuses(), ["Complete", "Complete"])
+    t.equal(site.number("SELECT COUNT(*) FROM civicrm_email WHERE on_hold > 0"), 0)
+
+
+def nothing_held(t, site):
+    t.equal(site.number("SELECT COUNT(*) FROM civinit_mail_hold"), 0)
+    t.equal(site.number("SELECT COUNT(*) FROM civicrm_job WHERE scheduled_run_date IS NOT NULL"), 0)
+
+
+def asking_civicrm(t, site, config, beside=False):
+    """The same configuration with a mail gate that asks through CiviCRM's own code and settings; or through that too."""
+    shutil.copy(os.path.join(civitest.ROOT, "config/civicrm/mail-check.php"), site.root + "/tmp/mail-check.php")
+    check = site.inside(f"CIVICRM_SETTINGS={SETTINGS}", "php", "/tmp/mail-check.php")
+    with open(config) as f:
+        text = re.sub(r"^timeout = 2s\n", "", f.read(), flags=re.M)
+    if not beside:
+        text = re.sub(r"^(smtp|imap)\b.*\n|^(smtp|imap)_.*\n", "", text, flags=re.M)
+    return t.write("check.ini", text.replace("[mail]\n", f"[mail]\ncheck = {' '.join(check)}\ntimeout = 1m\n"))
 
 
 def shared_end():

@@ -1,8 +1,10 @@
 """A mail server for tests that misbehaves on command, and a mailbox folder for what comes back.
 
-    sink = Sink(maildir)        # listens on 127.0.0.1:25, account mailer / mailerpass
+    sink = Sink(maildir)        # listens on 127.0.0.1:25 and 465, account mailer / mailerpass
+    sink.encrypt(certificate, key)  # 25: STARTTLS, and no login without; 465: TLS from the first byte. encrypt(): plain, both
     sink.mode = "refuse-login"  # ok, refuse-login, refuse-recipients, defer, hang, drop
     sink.accepted               # addresses in the order in which their mail was accepted
+    sink.ports                  # for each of them: the port, and whether its connection was encrypted
     sink.pause_at(7)            # the 7th mail from now waits before its answer: sink.paused.wait(), sink.go()
     sink.close(); sink.open()   # down, and up again
 
@@ -16,15 +18,30 @@ import os
 import re
 import socket
 import socketserver
+import ssl
 import threading
 import time
 
 USER, PASSWORD = "mailer", "mailerpass"
+PORT, TLS_PORT = 25, 465
 
 
 class Handler(socketserver.StreamRequestHandler):
+    encrypted = False
+
     def say(self, line):
-        self.wfile.write(line.encode() + b"\r\n")
+        self.connection.sendall(line.encode() + b"\r\n")
+
+    def encrypt(self, sink):
+        """From here on by TLS."""
+        plain = self.connection
+        self.connection = sink.context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False)
+        with sink.lock:
+            sink.connections.discard(plain)
+            sink.connections.add(self.connection)
+        self.rfile.close()
+        self.rfile = self.connection.makefile("rb")
+        self.encrypted = True
 
     def line(self):
         got = self.rfile.readline()
@@ -41,6 +58,8 @@ class Handler(socketserver.StreamRequestHandler):
                 sink.hung.set()
                 sink.unhang.wait()
                 return
+            if sink.context and self.server.server_address[1] == TLS_PORT:
+                self.encrypt(sink)
             self.say("220 mail.civi.test ESMTP")
             self.session(sink)
         except (ConnectionError, OSError, ValueError):
@@ -48,14 +67,22 @@ class Handler(socketserver.StreamRequestHandler):
         finally:
             with sink.lock:
                 sink.connections.discard(self.connection)
+            self.connection.close()
 
     def session(self, sink):
         user, sender, recipients = None, "", []
         while True:
             line = self.line()
             verb = line.upper()
+            bare = sink.context is not None and not self.encrypted
             if verb.startswith("EHLO"):
-                self.say("250-mail.civi.test\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME")
+                self.say("250-mail.civi.test\r\n" + ("250-STARTTLS" if bare else "250-AUTH PLAIN LOGIN") + "\r\n250 8BITMIME")
+            elif verb == "STARTTLS" and bare:
+                self.say("220 go ahead")
+                self.encrypt(sink)
+                user = None
+            elif bare and verb.startswith(("AUTH", "MAIL", "RCPT", "DATA")):
+                self.say("530 5.7.0 Must issue a STARTTLS command first")
             elif verb.startswith("HELO"):
                 self.say("250 mail.civi.test")
             elif verb.startswith("AUTH"):
@@ -104,7 +131,7 @@ class Handler(socketserver.StreamRequestHandler):
             if not line:
                 raise ConnectionError
             lines.append(line[1:] if line.startswith(b"..") else line)
-        sink.take(sender, recipients, b"".join(lines).replace(b"\r\n", b"\n"))
+        sink.take(sender, recipients, b"".join(lines).replace(b"\r\n", b"\n"), (self.server.server_address[1], self.encrypted))
         self.say("250 taken")
 
 
@@ -116,36 +143,46 @@ class Server(socketserver.ThreadingTCPServer):
 
 class Sink:
     def __init__(self, maildir):
-        self.maildir, self.mode, self.accepted, self.server = maildir, "ok", [], None
+        self.maildir, self.mode, self.accepted, self.ports, self.servers, self.context = maildir, "ok", [], [], [], None
         self.lock = threading.Lock()
         self.connections, self._stop_in = set(), 0
         self.paused, self.hung, self.unhang, self._go = (threading.Event() for _ in range(4))
         self.open()
 
     def open(self):
-        self.server = Server(("127.0.0.1", 25), Handler)
-        self.server.sink = self
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        for port in (PORT, TLS_PORT):
+            server = Server(("127.0.0.1", port), Handler)
+            server.sink = self
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            self.servers.append(server)
 
     def close(self):
         """Down: nobody listens, and what is open ends."""
         self.unhang.set()
         self._go.set()
-        if self.server:
-            self.server.shutdown()
-            self.server.server_close()
-            self.server = None
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+        self.servers = []
         with self.lock:
             for c in self.connections:
                 with contextlib.suppress(OSError):
                     c.shutdown(socket.SHUT_RDWR)
 
+    def encrypt(self, certificate=None, key=None):
+        """New connections are, with this certificate; or none is."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if context:
+            context.load_cert_chain(certificate, key)
+        self.context = context
+
     def reset(self):
-        if not self.server:
+        if not self.servers:
             self.open()
+        self.encrypt()
         self.unhang.set()
         self._go.set()
-        self.mode, self.accepted, self._stop_in = "ok", [], 0
+        self.mode, self.accepted, self.ports, self._stop_in = "ok", [], [], 0
         for e in (self.paused, self.hung, self.unhang, self._go):
             e.clear()
 
@@ -157,9 +194,10 @@ class Sink:
     def go(self):
         self._go.set()
 
-    def take(self, sender, recipients, message):
+    def take(self, sender, recipients, message, port):
         with self.lock:
             self.accepted += recipients
+            self.ports += [port] * len(recipients)
             self._stop_in -= 1
             stop = self._stop_in == 0
         if stop:

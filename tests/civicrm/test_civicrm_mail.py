@@ -4,41 +4,15 @@ import collections
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib")]
 import civisite
 import civitest
-from civisite import GONE, PEOPLE, Site, shared_end  # noqa: F401
+from civisite import GONE, PEOPLE, SEND, Site, asking_civicrm, everybody_once, fresh, nothing_held, shared_end  # noqa: F401
 
 civisite.isolate()
-SEND = "Send Scheduled Mailings"
-
-
-def fresh(t, *jobs, **options):
-    """A site with a mailing to 24 people that is due, and the configuration of a pod."""
-    site = Site.shared()
-    site.reset()
-    site.submit()
-    site.jobs(SEND, *jobs)
-    return site, site.config(t, **options)
-
-
-def everybody_once(t, site):
-    """All got their mail, nobody twice, and CiviCRM knows it as that."""
-    twice = {a: n for a, n in collections.Counter(site.sink.accepted).items() if n > 1}
-    t.equal(twice, {}, "mailed twice")
-    t.equal(len(site.sink.accepted), PEOPLE, "people mailed")
-    t.equal(site.marks(), (PEOPLE, 0), "delivered and bounced, as CiviCRM has it")
-    t.equal(site.statuses(), ["Complete", "Complete"])
-    t.equal(site.number("SELECT COUNT(*) FROM civicrm_email WHERE on_hold > 0"), 0)
-
-
-def nothing_held(t, site):
-    t.equal(site.number("SELECT COUNT(*) FROM civinit_mail_hold"), 0)
-    t.equal(site.number("SELECT COUNT(*) FROM civicrm_job WHERE scheduled_run_date IS NOT NULL"), 0)
 
 
 def test_mailing_arrives(t):
@@ -119,15 +93,6 @@ def test_smtp_fails_behind_the_login(t):
         site.sink.mode = "ok"
         t.equal(site.once(t, config).returncode, 0)
         everybody_once(t, site)
-
-
-def asking_civicrm(t, site, config):
-    """The same configuration with a mail gate that asks through CiviCRM's own code and settings."""
-    shutil.copy(os.path.join(civitest.ROOT, "config/civicrm/mail-check.php"), site.root + "/tmp/mail-check.php")
-    check = site.inside(f"CIVICRM_SETTINGS={civisite.SETTINGS}", "php", "/tmp/mail-check.php")
-    with open(config) as f:
-        text = re.sub(r"^(smtp|imap)\b.*\n|^(smtp|imap)_.*\n|^timeout = 2s\n", "", f.read(), flags=re.M)
-    return t.write("check.ini", text.replace("[mail]\n", f"[mail]\ncheck = {' '.join(check)}\ntimeout = 1m\n"))
 
 
 def test_gate_of_civicrm_itself(t):
