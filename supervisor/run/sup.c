@@ -171,20 +171,20 @@ static bool needs_ready(const struct sup *s, const struct svc *v) {
     return true;
 }
 
-// Whether nobody who comes after it has a process any more.
+// Whether nobody who comes after it has a process any more, nobody either who comes after it
+// through others: a task that is done stands between a server and those who use it.
 static bool unneeded(const struct sup *s, const struct svc *v) {
-    if (s->phase < SUP_STOPPING)
-        return true; // a person or a reload stops it alone
     size_t index = v - s->svc;
-    for (size_t i = 0; i < s->n; i++) {
+    if (s->phase < SUP_STOPPING || index >= s->plan->n)
+        return true;                            // a person or a reload stops it alone
+    bool held[PLAN_SERVICES] = {0};             // alive, or somebody is who comes after it
+    for (size_t i = s->plan->n; --i > index;) { // each stands behind those it comes after
         const struct svc *o = &s->svc[i];
-        if (o->removed || !svc_alive(o->state))
-            continue;
-        for (size_t k = 0; k < o->def->nafter; k++)
-            if (o->def->after[k] == index)
-                return false;
+        held[i] |= svc_alive(o->state);
+        for (size_t k = 0; held[i] && k < o->def->nafter; k++)
+            held[o->def->after[k]] = true;
     }
-    return true;
+    return !held[index];
 }
 
 static void settle_one(struct sup *s, struct svc *v) {

@@ -141,6 +141,32 @@ stop_timeout = 2s
     t.match(c.log().splitlines()[-1], "ends with 137: main service m")
 
 
+def test_what_is_needed_through_a_task_stops_last(t):
+    """The task is done long since; who came after it still uses what the task came after."""
+    c = Container(t, """
+[container]
+main = jobs
+[service router]
+command = sleep 1000
+[task database]
+command = true
+after = router
+[service jobs]
+command = sh -c 'trap "while [ ! -e {dir}/go ]; do sleep 0.05; done; exit 0" TERM; touch {dir}/up; while :; do sleep 0.05; done'
+ready = exec:test -e {dir}/up
+after = database
+""")
+    c.wait_container("ready")
+    c.term()
+    c.wait_state("jobs", "stopping")
+    t.equal(c.service("router")["state"], "ready", "the router, while the jobs end")
+    t.write("go", "")
+    t.equal(c.wait(), 0)
+    e = c.events()
+    order = index(e, ("jobs", "down"), ("router", "stopping"), ("router", "down"))
+    t.equal(order, sorted(order), f"order of {e}")
+
+
 def test_drain(t):
     """Not ready at once, live all the time, nothing stopped before the pause is over."""
     c = running(t, """
