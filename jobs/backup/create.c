@@ -207,16 +207,24 @@ static int attempts(const struct options *o, struct store *s, struct assembly *a
     }
 }
 
+// Only an archive that was read to its end is proven: a signal ends that too.
+static int go_on(void *arg, const struct reader_entry *x, const void *data, size_t len,
+                 int64_t offset, struct err *e) {
+    return stop ? err_set(e, EX_TEMPFAIL, "told to stop") : 0;
+}
+
 static int verify_written(const struct options *o, struct store *s, const char *name,
                           struct outcome *x, struct err *e) {
+    static const struct reader_calls calls = {.data = go_on};
     if (!o->verify)
         return 0;
     // Without the identity the archive cannot be opened here, and need not be: it was checked block
     // by block before it was encrypted.
     bool closed = o->encrypt_to && o->encrypt_to[0] && !o->identity_file;
-    int rc = closed ? store_age_same(s, name, e) : reader_run(s, name, NULL, NULL, NULL, e);
+    int rc = closed ? store_age_same(s, name, e) : reader_run(s, name, &calls, NULL, NULL, e);
     if (rc < 0) {
-        err_wrap(e, "%s: written, but does not verify, and is removed", name);
+        err_wrap(e, "%s: written, but %s, and is removed", name,
+                 stop ? "not proven" : "does not verify");
         s->ops->remove(s, name, NULL);
         return -1;
     }
@@ -321,6 +329,7 @@ int create_main(int argc, char **argv) {
         usage(stdout);
         rc = 0;
     } else if (rc == 0) {
+        o.stop = &stop;
         rc = create(&o, &e);
     }
     if (rc < 0)

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "conf/conf.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -47,8 +48,9 @@ struct options {
     int64_t lock_wait_ms;
     struct keep_rules keep;
     const char *ping, *on_failure, *state_dir;
-    bool quiet;   // no progress
-    bool dry_run; // prune, create: say only
+    const atomic_bool *stop; // NULL, or true once what is long shall end
+    bool quiet;              // no progress
+    bool dry_run;            // prune, create: say only
 };
 
 // Reads the configuration at path (NULL: /etc/civinit/backup.ini, which may be missing) into o,

@@ -3,6 +3,7 @@
 #include "backup/command.h"
 #include "backup/keep.h"
 #include "backup/reader.h"
+#include "backup/remote.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -13,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+
+enum {
+    APART_S = 24 * 3600, // the most that a name and its manifest differ: a run that took long
+};
 
 struct found {
     char *name;
@@ -51,26 +56,42 @@ static int skip(void *arg, json_t *entry) {
     return 1;
 }
 
-// Whether an archive opens: its manifest is read. One that cannot be decrypted here is believed.
-static bool opens(const struct options *o, struct store *s, const char *name) {
-    size_t n = strlen(name);
-    if (!o->identity_file && n > 4 && strcmp(name + n - 4, ".age") == 0)
-        return true;
+// When an archive was made (seconds since the epoch), by its manifest; -1: it does not open. One
+// that cannot be decrypted here is believed.
+static int64_t made(const struct options *o, struct store *s, const struct found *f) {
+    size_t n = strlen(f->name);
+    if (!o->identity_file && n > 4 && strcmp(f->name + n - 4, ".age") == 0)
+        return f->time;
     struct err e = {0};
-    return reader_list(s, name, skip, NULL, NULL, &e) == 0;
+    struct reader_result r = {0};
+    if (reader_list(s, f->name, skip, NULL, &r, &e) < 0)
+        return -1;
+    const char *started = json_string_value(json_object_get(r.manifest, "started"));
+    int64_t t = started ? remote_time(started) / 1000 : f->time;
+    reader_result_free(&r);
+    return t;
 }
 
-// The newest that opens stays, whatever the rules say: a broken newest one must not be all.
+// The newest that opens stays, whatever the rules say: a broken newest one must not be all, nor one
+// that only its name makes the newest.
 static void keep_good(const struct options *o, struct store *s, const struct list *l,
                       struct kept *kept) {
+    bool any = false;
     for (size_t i = 0; i < l->n; i++) {
-        if (opens(o, s, l->items[i].name)) {
-            if (!kept[i].keep)
-                kept[i].why = "newest good one";
-            kept[i].keep = true;
+        int64_t t = made(o, s, &l->items[i]);
+        bool true_name = t >= 0 && llabs(t - l->items[i].time) <= APART_S;
+        if (t < 0)
+            log_warning("%s: does not open", l->items[i].name);
+        else if (!true_name)
+            log_warning("%s: was not made when its name says", l->items[i].name);
+        if (t < 0 || (any && !true_name))
+            continue;
+        any = true;
+        if (!kept[i].keep)
+            kept[i].why = "newest good one";
+        kept[i].keep = true;
+        if (true_name)
             return;
-        }
-        log_warning("%s: does not open", l->items[i].name);
     }
 }
 

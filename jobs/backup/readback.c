@@ -60,7 +60,8 @@ static int same(struct readback *sent, struct readback *got) {
            EVP_DigestFinal_ex(got->rest, b, NULL) == 1 && memcmp(a, b, SUM) == 0;
 }
 
-int readback_compare(struct readback *r, struct store *s, const char *name, struct err *e) {
+int readback_compare(struct readback *r, struct store *s, const char *name, const atomic_bool *stop,
+                     struct err *e) {
     static char piece[64 << 10];
     struct readback *got = readback_new();
     int64_t size;
@@ -68,11 +69,13 @@ int readback_compare(struct readback *r, struct store *s, const char *name, stru
     if (!got)
         return err_set(e, EX_OSERR, "out of memory");
     if (s->ops->open(s, name, 0, &size, e) == 0) {
-        while ((n = s->ops->read(s, piece, sizeof piece, e)) > 0)
+        while (!(stop && *stop) && (n = s->ops->read(s, piece, sizeof piece, e)) > 0)
             readback_add(got, piece, (size_t)n);
         s->ops->close_read(s);
     }
-    if (n == 0 && !same(r, got))
+    if (stop && *stop)
+        n = err_set(e, EX_TEMPFAIL, "told to stop");
+    else if (n == 0 && !same(r, got))
         n = err_set(e, EX_DATAERR, "what lies there is not what was sent (%llu bytes of %llu)",
                     (unsigned long long)got->len, (unsigned long long)r->len);
     readback_free(got);

@@ -17,8 +17,10 @@ struct readback *readback_new(void);
 void readback_add(struct readback *r, const void *data, size_t len);
 void readback_patch(struct readback *r, size_t offset, const void *data, size_t len);
 
-// Reads `name` of s to its end and compares. EX_DATAERR: something else lies there.
-int readback_compare(struct readback *r, struct store *s, const char *name, struct err *e);
+// Reads `name` of s to its end and compares. EX_DATAERR: something else lies there; EX_TEMPFAIL:
+// *stop (unless NULL) became true.
+int readback_compare(struct readback *r, struct store *s, const char *name, const atomic_bool *stop,
+                     struct err *e);
 
 void readback_free(struct readback *r); // NULL is allowed
 

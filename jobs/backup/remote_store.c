@@ -14,8 +14,19 @@ static struct remote_store *self(struct store *s) {
     return (struct remote_store *)s;
 }
 
+void remote_init(struct remote_store *r, const struct options *o, const struct store_ops *ops) {
+    r->store = (struct store){.ops = ops, .can_seek = true};
+    r->stop = o->stop;
+    r->closed = true;
+    pthread_mutex_init(&r->busy, NULL);
+}
+
 int remote_connect(struct remote_store *r, const struct wire_login *login, struct err *e) {
     return wire_new(login, &r->wire, e) < 0 ? -1 : wire_new(login, &r->reading, e);
+}
+
+const atomic_bool *remote_stop(const struct remote_store *r) {
+    return r->last_words ? NULL : r->stop;
 }
 
 char *remote_url(const struct remote_store *r, const char *name) {
@@ -38,11 +49,35 @@ int remote_begin(struct remote_store *r, const char *name, struct err *e) {
     if (remote_part(name, r->part, sizeof r->part, e) < 0)
         return -1;
     snprintf(r->name, sizeof r->name, "%s", name);
+    r->closed = r->last_words = false;
     return 0;
 }
 
+int remote_enter(struct remote_store *r, struct err *e) {
+    pthread_mutex_lock(&r->busy);
+    if (!r->closed)
+        return 0;
+    pthread_mutex_unlock(&r->busy);
+    return err_set(e, EX_TEMPFAIL, "%s: told to stop", r->store.where);
+}
+
+void remote_leave(struct remote_store *r) {
+    pthread_mutex_unlock(&r->busy);
+}
+
+void remote_end(struct remote_store *r) {
+    pthread_mutex_lock(&r->busy);
+    r->closed = r->last_words = true;
+    pthread_mutex_unlock(&r->busy);
+}
+
 int remote_write(struct store *s, const void *data, size_t len, struct err *e) {
-    return wire_push(self(s)->wire, data, len, e) < 0 ? err_wrap(e, "%s", s->where) : 0;
+    struct remote_store *r = self(s);
+    if (remote_enter(r, e) < 0)
+        return -1;
+    int rc = wire_push(r->wire, data, len, e) < 0 ? err_wrap(e, "%s", s->where) : 0;
+    remote_leave(r);
+    return rc;
 }
 
 int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret_size,
@@ -53,7 +88,8 @@ int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret
     int64_t size = -1;
     if (!url)
         return err_set(e, EX_OSERR, "out of memory");
-    struct wire_request q = {.url = url, .headers = r->get_headers, .offset = offset};
+    struct wire_request q = {
+        .url = url, .headers = r->get_headers, .stop = r->stop, .offset = offset};
     if (wire_get(r->reading, &q, &a.status, &size, e) < 0)
         return err_wrap(e, "%s: %s", s->where, name);
     if (a.status && a.status != (offset ? 206 : 200)) { // SFTP has no status
@@ -128,4 +164,5 @@ void remote_close(struct remote_store *r) {
     wire_free(r->wire);
     wire_free(r->reading);
     free(r->base);
+    pthread_mutex_destroy(&r->busy);
 }

@@ -8,6 +8,9 @@
 #include "backup/wire.h"
 #include "base/err.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -17,11 +20,22 @@ struct remote_store {
     struct wire *wire, *reading;
     char name[256], part[256];      // of the archive being written; what it is called until then
     const char *const *get_headers; // of a download; NULL: none
+    // A signal may find a thread in write() while another calls abort(): they exclude each other,
+    // and what is being sent ends by itself once *stop is true.
+    const atomic_bool *stop;
+    bool last_words; // requests go on regardless of stop: what publishes, what cleans up
+    pthread_mutex_t busy;
+    bool closed; // nothing more is taken: aborted
     // Calls each for every file of the folder, temporary ones too: what list and sweep look at.
     int (*walk)(struct store *s, store_each *each, void *arg, struct err *e);
 };
 
+// Sets r up, but for what the kind knows. Before anything else; remote_close undoes it.
+void remote_init(struct remote_store *r, const struct options *o, const struct store_ops *ops);
 int remote_connect(struct remote_store *r, const struct wire_login *login, struct err *e);
+
+// For wire_request.stop.
+const atomic_bool *remote_stop(const struct remote_store *r);
 
 // The URL of a file of the folder; the caller's to free, NULL: no memory.
 char *remote_url(const struct remote_store *r, const char *name);
@@ -30,8 +44,14 @@ char *remote_url(const struct remote_store *r, const char *name);
 int remote_refused(struct remote_store *r, const struct wire_answer *a, const char *what,
                    struct err *e);
 
-// Sets name and part. EX_CANTCREAT: too long.
+// A new archive: sets name and part. EX_CANTCREAT: too long.
 int remote_begin(struct remote_store *r, const char *name, struct err *e);
+
+// Around what write and patch do with the archive. EX_TEMPFAIL: it was aborted meanwhile.
+int remote_enter(struct remote_store *r, struct err *e);
+void remote_leave(struct remote_store *r);
+// At the beginning of abort: waits until nobody is at work, and keeps everybody out.
+void remote_end(struct remote_store *r);
 
 // Operations. write goes into the upload that wire_put began.
 int remote_write(struct store *s, const void *data, size_t len, struct err *e);

@@ -20,9 +20,11 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_signal;
+static atomic_bool stopping; // for other threads: a download that hangs
 
 static void on_signal(int number) {
     stop_signal = number;
+    stopping = true;
 }
 
 static void catch_signals(void) {
@@ -419,6 +421,7 @@ int restore_main(int argc, char **argv) {
     umask(022);
     r.stop = &stop_signal;
     int rc = restore_parse(&r, argc, argv, &e);
+    r.o.stop = &stopping;
     if (rc == 0)
         rc = restore(&r, &e);
     restore_close(&r);

@@ -39,8 +39,12 @@ int s3_request(struct s3 *s, const char *method, const char *name, const char *q
     for (unsigned i = 0; i < n; i++)
         to += sprintf(to, "%02x", digest[i]);
     const char *headers[] = {hash, body ? "Content-Type: application/octet-stream" : NULL, NULL};
-    struct wire_request q = {
-        .method = method, .url = url, .headers = headers, .body = body, .body_len = len};
+    struct wire_request q = {.method = method,
+                             .url = url,
+                             .headers = headers,
+                             .body = body,
+                             .body_len = len,
+                             .stop = remote_stop(&s->remote)};
     if (wire_retry(s->remote.wire, &q, TRIES, a, e) < 0)
         return err_wrap(e, "%s", s->where);
     return 0;
@@ -201,11 +205,13 @@ static int place(struct s3 *s, const struct options *o, const char *destination,
     return base.failed ? err_set(e, EX_OSERR, "out of memory") : 0;
 }
 
-int s3_set(struct s3 *s, const struct options *o, const char *destination, struct err *e) {
+int s3_set(struct s3 *s, const struct options *o, const char *destination,
+           const struct store_ops *ops, struct err *e) {
     // The hash of an empty body.
     static const char *const get_headers[] = {
         "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         NULL};
+    remote_init(&s->remote, o, ops);
     s->remote.get_headers = get_headers;
     s->remote.walk = s3_walk;
     return place(s, o, destination, e) < 0 ? -1 : connect(s, o, e);

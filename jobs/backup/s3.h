@@ -16,9 +16,10 @@ struct s3 {
     char *prefix;               // ends in '/', or is empty
 };
 
-// Fills s, whose remote.store is set, from "s3://BUCKET/PREFIX" and [backup] endpoint, region, ca,
+// Fills s from "s3://BUCKET/PREFIX" and [backup] endpoint, region, ca,
 // access_key_file, secret_key_file. To be closed by s3_close, also after an error.
-int s3_set(struct s3 *s, const struct options *o, const char *destination, struct err *e);
+int s3_set(struct s3 *s, const struct options *o, const char *destination,
+           const struct store_ops *ops, struct err *e);
 void s3_close(struct s3 *s);
 
 // One signed request, tried several times, about an object (NULL: the bucket), with a query that is

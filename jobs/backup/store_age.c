@@ -19,6 +19,7 @@ struct age_store {
     struct store *inner;
     const char *const *recipients; // NULL: written as it is
     const char *identity;          // NULL: none
+    const atomic_bool *stop;
     struct age_out *out;
     struct readback *sent; // what the last archive was made of
     struct age_in *in;
@@ -39,7 +40,7 @@ static int to_inner(void *arg, const void *data, size_t len, struct err *e) {
 
 static void crypt_abort(struct store *s) {
     struct age_store *d = self(s);
-    age_out_free(take_ptr(&d->out));
+    // d->out stays until the next archive, or the end: a thread may be writing through it.
     d->inner->ops->abort(d->inner);
 }
 
@@ -212,7 +213,7 @@ int store_age_same(struct store *s, const char *name, struct err *e) {
     struct age_store *d = self(s);
     if (!d->sent)
         return err_set(e, EX_SOFTWARE, "nothing encrypted was written");
-    return readback_compare(d->sent, d->inner, name, e);
+    return readback_compare(d->sent, d->inner, name, d->stop, e);
 }
 
 int store_age_wrap(const struct options *o, struct store *inner, struct store **ret,
@@ -253,6 +254,7 @@ int store_age_wrap(const struct options *o, struct store *inner, struct store **
     x->d.inner = inner;
     x->d.recipients = o->encrypt_to && o->encrypt_to[0] ? (const char *const *)o->encrypt_to : NULL;
     x->d.identity = o->identity_file;
+    x->d.stop = o->stop;
     *ret = (struct store *)x;
     return 0;
 }

@@ -30,7 +30,8 @@ static int request(struct dav_store *d, const char *method, const char *name,
     autofree char *url = remote_url(&d->remote, name);
     if (!url)
         return err_set(e, EX_OSERR, "out of memory");
-    struct wire_request q = {.method = method, .url = url, .headers = headers};
+    struct wire_request q = {
+        .method = method, .url = url, .headers = headers, .stop = remote_stop(&d->remote)};
     return wire_retry(d->remote.wire, &q, TRIES, a, e) < 0 ? err_wrap(e, "%s", d->remote.base) : 0;
 }
 
@@ -40,6 +41,7 @@ static int refused(struct dav_store *d, long status, const char *what, struct er
 
 static void dav_abort(struct store *s) {
     struct dav_store *d = self(s);
+    remote_end(&d->remote);
     if (!d->writing)
         return;
     d->writing = false;
@@ -62,7 +64,7 @@ static int dav_create(struct store *s, const char *name, struct err *e) {
     autofree char *url = remote_url(&d->remote, d->remote.part);
     if (!url)
         return err_set(e, EX_OSERR, "out of memory");
-    struct wire_request q = {.url = url, .headers = headers};
+    struct wire_request q = {.url = url, .headers = headers, .stop = d->remote.stop};
     if (wire_put(d->remote.wire, &q, e) < 0)
         return err_wrap(e, "%s", s->where);
     d->writing = true;
@@ -84,6 +86,7 @@ static int dav_commit(struct store *s, struct err *e) {
         return err_wrap(e, "%s", s->where);
     if (status / 100 != 2)
         return refused(d, status, "upload", e);
+    d->remote.last_words = true;
     autowire struct wire_answer a = {0};
     autofree char *url = remote_url(&d->remote, d->remote.name);
     autofree char *to = NULL;
@@ -110,7 +113,8 @@ static int walk(struct store *s, store_each *each, void *arg, struct err *e) {
                              .url = d->remote.base,
                              .headers = headers,
                              .body = body,
-                             .body_len = sizeof body - 1};
+                             .body_len = sizeof body - 1,
+                             .stop = remote_stop(&d->remote)};
     if (wire_retry(d->remote.wire, &q, TRIES, &a, e) < 0)
         return err_wrap(e, "%s", s->where);
     if (a.status != 207 || !a.body.data)
@@ -190,7 +194,8 @@ int store_dav_open(const struct options *o, const char *destination, struct stor
         free(d);
         return err_set(e, EX_OSERR, "out of memory");
     }
-    d->remote.store = (struct store){.ops = &ops, .where = d->remote.base, .can_seek = true};
+    remote_init(&d->remote, o, &ops);
+    d->remote.store.where = d->remote.base;
     d->remote.walk = walk;
     if (connect(&d->remote, o, e) < 0) {
         dav_free(&d->remote.store);

@@ -27,7 +27,7 @@ enum {
 
 struct s3_store {
     struct s3 s3;
-    char *name, *upload; // what is being written
+    char *upload; // what is being written; NULL: nothing
     unsigned char *first, *part;
     size_t first_len, part_len, part_cap;
     int number;      // of the part being filled; the first one is 1
@@ -41,19 +41,21 @@ static struct s3_store *self(struct store *s) {
 
 static void s3_abort(struct store *s) {
     struct s3_store *d = self(s);
+    remote_end(&d->s3.remote);
     if (d->upload)
-        s3_drop_upload(&d->s3, d->name, d->upload);
+        s3_drop_upload(&d->s3, d->s3.remote.name, d->upload);
     free(d->upload);
-    free(d->name);
-    d->upload = d->name = NULL;
+    d->upload = NULL;
     d->first_len = d->part_len = 0;
     buf_free(&d->tags);
 }
 
 static int begin_upload(struct s3_store *d, struct err *e) {
     autowire struct wire_answer a = {0};
-    if (s3_request(&d->s3, "POST", d->name, "uploads=", "", 0, &a, e) < 0)
+    d->s3.remote.last_words = true; // without the answer nobody could abort the upload
+    if (s3_request(&d->s3, "POST", d->s3.remote.name, "uploads=", "", 0, &a, e) < 0)
         return -1;
+    d->s3.remote.last_words = false;
     if (a.status != 200)
         return remote_refused(&d->s3.remote, &a, "beginning an upload", e);
     if (a.body.data)
@@ -64,16 +66,15 @@ static int begin_upload(struct s3_store *d, struct err *e) {
 static int s3_create(struct store *s, const char *name, struct err *e) {
     struct s3_store *d = self(s);
     s3_abort(s);
-    int there = s3_exists(&d->s3, name, e);
+    int there = remote_begin(&d->s3.remote, name, e) < 0 ? -1 : s3_exists(&d->s3, name, e);
     if (there)
         return there < 0 ? -1 : err_set(e, EX_CANTCREAT, "%s/%s: is there already", s->where, name);
-    d->name = strdup(name);
     d->first = d->first ? d->first : malloc(PART_BYTES);
     if (!d->part) {
         d->part = malloc(PART_BYTES);
         d->part_cap = PART_BYTES;
     }
-    if (!d->name || !d->first || !d->part)
+    if (!d->first || !d->part)
         return err_set(e, EX_OSERR, "out of memory");
     d->number = 1;
     return begin_upload(d, e);
@@ -88,7 +89,7 @@ static int send_part(struct s3_store *d, int number, const void *data, size_t le
     snprintf(what, sizeof what, "sending part %d", number);
     if (!query)
         return err_set(e, EX_OSERR, "out of memory");
-    if (s3_request(&d->s3, "PUT", d->name, query, data, len, &a, e) < 0)
+    if (s3_request(&d->s3, "PUT", d->s3.remote.name, query, data, len, &a, e) < 0)
         return -1;
     if (a.status != 200)
         return remote_refused(&d->s3.remote, &a, what, e);
@@ -116,8 +117,7 @@ static int flush_part(struct s3_store *d, struct err *e) {
     return d->tags.failed ? err_set(e, EX_OSERR, "out of memory") : 0;
 }
 
-static int s3_write(struct store *s, const void *data, size_t len, struct err *e) {
-    struct s3_store *d = self(s);
+static int add(struct s3_store *d, const void *data, size_t len, struct err *e) {
     const unsigned char *p = data;
     while (len) {
         bool first = d->number == 1;
@@ -137,6 +137,16 @@ static int s3_write(struct store *s, const void *data, size_t len, struct err *e
     return 0;
 }
 
+static int s3_write(struct store *s, const void *data, size_t len, struct err *e) {
+    struct s3_store *d = self(s);
+    if (remote_enter(&d->s3.remote, e) < 0)
+        return -1;
+    int rc = add(d, data, len, e);
+    remote_leave(&d->s3.remote);
+    return rc;
+}
+
+// Called by the thread that also ends the archive.
 static int s3_patch(struct store *s, size_t offset, const void *data, size_t len, struct err *e) {
     struct s3_store *d = self(s);
     if (offset > d->first_len || len > d->first_len - offset)
@@ -155,13 +165,13 @@ static int complete(struct s3_store *d, struct err *e) {
     autofree char *query = s3_upload_query("", d->upload);
     if (body.failed || !query)
         return err_set(e, EX_OSERR, "out of memory");
-    if (s3_request(&d->s3, "POST", d->name, query, body.data, body.len, &a, e) < 0)
+    if (s3_request(&d->s3, "POST", d->s3.remote.name, query, body.data, body.len, &a, e) < 0)
         return -1;
     // The answer's status is sent before the work is done: an error may come in its body.
     if (a.status == 200 && a.body.data && strstr(a.body.data, "CompleteMultipartUploadResult"))
         return 0;
     // A repeated request may find that the first one, whose answer was lost, did it all.
-    if (a.status == 404 && s3_exists(&d->s3, d->name, NULL) == 1)
+    if (a.status == 404 && s3_exists(&d->s3, d->s3.remote.name, NULL) == 1)
         return 0;
     return remote_refused(&d->s3.remote, &a, "completing the upload", e);
 }
@@ -172,10 +182,12 @@ static int s3_commit(struct store *s, struct err *e) {
         return -1;
     if (send_part(d, 1, d->first, d->first_len, d->first_tag, e) < 0)
         return -1;
-    int there = s3_exists(&d->s3, d->name, e);
+    int there = s3_exists(&d->s3, d->s3.remote.name, e);
     if (there)
         return there < 0 ? -1
-                         : err_set(e, EX_CANTCREAT, "%s/%s: is there already", s->where, d->name);
+                         : err_set(e, EX_CANTCREAT, "%s/%s: is there already", s->where,
+                                   d->s3.remote.name);
+    d->s3.remote.last_words = true;
     if (complete(d, e) < 0)
         return -1;
     free(d->upload);
@@ -224,8 +236,9 @@ int store_s3_open(const struct options *o, const char *destination, struct store
     if (!d)
         return err_set(e, EX_OSERR, "out of memory");
     struct store *s = &d->s3.remote.store;
-    *s = (struct store){.ops = &ops, .can_patch = true, .can_seek = true};
-    if (s3_set(&d->s3, o, destination, e) < 0) {
+    int rc = s3_set(&d->s3, o, destination, &ops, e);
+    s->can_patch = true;
+    if (rc < 0) {
         s3_free(s);
         return -1;
     }

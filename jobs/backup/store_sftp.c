@@ -33,12 +33,14 @@ static int command(struct sftp_store *d, const char *verb, const char *a, const 
         return err_set(e, EX_OSERR, "out of memory");
     const char *commands[] = {line, NULL};
     autowire struct wire_answer answer = {0};
-    struct wire_request q = {.url = d->remote.base, .commands = commands};
+    struct wire_request q = {
+        .url = d->remote.base, .commands = commands, .stop = remote_stop(&d->remote)};
     return wire_do(d->remote.wire, &q, &answer, e);
 }
 
 static void sftp_abort(struct store *s) {
     struct sftp_store *d = self(s);
+    remote_end(&d->remote);
     if (!d->writing)
         return;
     wire_stop(d->remote.wire);
@@ -51,7 +53,7 @@ static void sftp_abort(struct store *s) {
 static int walk(struct store *s, store_each *each, void *arg, struct err *e) {
     struct sftp_store *d = self(s);
     autowire struct wire_answer a = {0};
-    struct wire_request q = {.url = d->remote.base};
+    struct wire_request q = {.url = d->remote.base, .stop = remote_stop(&d->remote)};
     if (wire_retry(d->remote.reading, &q, 3, &a, e) < 0)
         return err_wrap(e, "%s", d->remote.base);
     for (char *save = NULL, *line = strtok_r(a.body.data, "\n", &save); line;
@@ -87,7 +89,7 @@ static int sftp_create(struct store *s, const char *name, struct err *e) {
     autofree char *url = remote_url(&d->remote, d->remote.part);
     if (!url)
         return err_set(e, EX_OSERR, "out of memory");
-    struct wire_request q = {.url = url};
+    struct wire_request q = {.url = url, .stop = d->remote.stop};
     if (wire_put(d->remote.wire, &q, e) < 0)
         return err_wrap(e, "%s", d->remote.base);
     d->writing = d->streaming = true;
@@ -111,6 +113,7 @@ static int sftp_commit(struct store *s, struct err *e) {
         return there < 0 ? -1
                          : err_set(e, EX_CANTCREAT, "%s%s: is there already", d->remote.base,
                                    d->remote.name);
+    d->remote.last_words = true;
     if (command(d, "rename", d->remote.part, d->remote.name, e) < 0)
         return err_wrap(e, "%s%s", d->remote.base, d->remote.name);
     d->writing = false;
@@ -185,7 +188,7 @@ int store_sftp_open(const struct options *o, const char *destination, struct sto
     struct sftp_store *d = calloc(1, sizeof *d);
     if (!d)
         return err_set(e, EX_OSERR, "out of memory");
-    d->remote.store = (struct store){.ops = &ops, .can_seek = true};
+    remote_init(&d->remote, o, &ops);
     d->remote.walk = walk;
     const char *end = *path && path[strlen(path) - 1] == '/' ? "" : "/";
     if (asprintf(&d->folder, "%s%s", path, end) < 0 ||

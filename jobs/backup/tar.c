@@ -6,6 +6,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -88,7 +89,10 @@ static int take_metadata(struct tar *t, const struct tar_item *x, struct err *e)
     bool may_be_sparse = S_ISREG(x->st->st_mode) && x->st->st_blocks * 512 < x->st->st_size;
     archive_read_disk_set_behavior(t->disk, ARCHIVE_READDISK_NO_FFLAGS |
                                                 (may_be_sparse ? 0 : ARCHIVE_READDISK_NO_SPARSE));
-    archive_entry_copy_sourcepath(n, x->path);
+    // A folder's default ACL is read by a path, whatever descriptor libarchive has.
+    char source[32];
+    snprintf(source, sizeof source, "/proc/self/fd/%d", x->fd);
+    archive_entry_copy_sourcepath(n, source);
     if (archive_read_disk_entry_from_file(t->disk, n, x->fd, x->st) < ARCHIVE_WARN)
         return err_set(e, EX_IOERR, "%s: %s", x->path, archive_error_string(t->disk));
     return 0;

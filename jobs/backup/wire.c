@@ -15,6 +15,7 @@ enum {
     IN_MAX = 512 << 10,    // bytes of a download read ahead
     BODY_MAX = 16 << 20,   // of an answer kept in memory
     STALL_MS = 120 * 1000, // without a byte moving
+    LOOK_MS = 200,         // so often: whether we shall stop
     CONNECT_MS = 30 * 1000,
 };
 
@@ -40,6 +41,7 @@ struct wire {
     bool answered;   // header lines are complete, or data came
     bool done;
     CURLcode result;
+    const atomic_bool *stop;
     int64_t moved; // a counter of bytes, for noticing a stall
     char etag[256];
     char problem[CURL_ERROR_SIZE];
@@ -215,6 +217,7 @@ static int begin(struct wire *w, enum mode mode, const struct wire_request *q, s
     CURL *c = w->easy;
     curl_easy_reset(c);
     w->mode = mode;
+    w->stop = q->stop;
     w->out_len = 0;
     w->out_end = w->paused = w->answered = w->done = false;
     w->in.len = w->in_at = 0;
@@ -309,7 +312,9 @@ static int spin(struct wire *w, struct err *e) {
         } else if (clock_mono_ms() - since > STALL_MS) {
             return err_set(e, EX_UNAVAILABLE, "nothing moved for %d s", STALL_MS / 1000);
         }
-        curl_multi_poll(w->multi, NULL, 0, 1000, NULL);
+        if (w->stop && *w->stop)
+            return err_set(e, EX_TEMPFAIL, "told to stop");
+        curl_multi_poll(w->multi, NULL, 0, LOOK_MS, NULL);
     }
     return w->done && w->result != CURLE_OK ? failed(w, e) : 0;
 }
@@ -345,6 +350,8 @@ int wire_retry(struct wire *w, const struct wire_request *q, int tries, struct w
         }
         if (rc == 0)
             wire_answer_free(ret);
+        if (q->stop && *q->stop)
+            return err_set(e, EX_TEMPFAIL, "told to stop");
         nanosleep(&(struct timespec){wait_ms / 1000, wait_ms % 1000 * 1000000}, NULL);
     }
 }

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "conf/conf.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +39,7 @@ struct wire_request {
     const void *body;
     size_t body_len;
     const char *const *commands;
+    const atomic_bool *stop; // unless NULL: once it is true, the transfer ends with EX_TEMPFAIL
     uint64_t offset; // of a download; of an upload only with sftp: where writing begins, not 0
 };
 

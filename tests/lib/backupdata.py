@@ -9,6 +9,7 @@
 import hashlib
 import os
 import stat
+import struct
 
 DATABASES = ("civicrm", "drupal", "civilog")
 LEAST = "SELECT, SHOW VIEW, TRIGGER, EVENT"
@@ -115,6 +116,11 @@ def config(t, server=None, name="backup.ini", user="dump", databases=DATABASES, 
     return t.write(name, text)
 
 
+def acl(*entries):
+    """An ACL as the kernel keeps it: (tag, bits[, user])."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, bits, *(who or [0xffffffff])) for tag, bits, *who in entries)
+
+
 def tree(folder, noise=300_000):
     """A small tree with what trips archivers up; its path."""
     os.makedirs(f"{folder}/sites/default/files/templates_c")
@@ -152,6 +158,12 @@ def tree(folder, noise=300_000):
         f.write(b"y" * 10000)
     os.chmod(f"{folder}/empty", 0o2770)
     try:
+        # As setfacl -m u:33:r does, and -d -m u:33:rx for what is made in the folder.
+        os.setxattr(f"{folder}/sites/default/settings.php", "system.posix_acl_access", acl((1, 4), (2, 4, 33), (4, 4), (16, 4), (32, 0)))
+        os.setxattr(f"{folder}/empty", "system.posix_acl_default", acl((1, 7), (2, 5, 33), (4, 7), (16, 7), (32, 0)))
+    except OSError:
+        pass
+    try:
         os.setxattr(f"{folder}/sites/default/files/empty.txt", "user.note", "très".encode())
     except OSError:
         pass
@@ -178,7 +190,8 @@ def describe(folder, nanoseconds=True, owners=True):
                 with open(full, "rb") as f:
                     what += [st.st_size, hashlib.file_digest(f, "sha256").hexdigest(), st.st_nlink]
                 what.append(st.st_mtime_ns if nanoseconds else st.st_mtime_ns // 10**9)
-                what.append(tuple((x, os.getxattr(full, x)) for x in os.listxattr(full)))
+            if not stat.S_ISLNK(st.st_mode):
+                what.append(tuple((x, os.getxattr(full, x)) for x in sorted(os.listxattr(full))))
             found[os.path.relpath(full, root)] = tuple(what)
     return found
 

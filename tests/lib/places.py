@@ -211,6 +211,7 @@ class Proxy:
 
     def __init__(self, t, port, rule=lambda method, path: None):
         self.rule = rule
+        self.edit = None  # edit(method, path, data) → what is answered instead
         self.seen = []
         outer = self
 
@@ -246,6 +247,8 @@ class Proxy:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
+                if outer.edit:
+                    data = outer.edit(self.command, self.path, data)
                 if verdict == "damage" and data:
                     data = data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:]
                 self.reply(answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in
@@ -307,6 +310,18 @@ class Cutter:
     def cut_after(self, count):
         self.limit = count
 
+    def stay_cut(self):
+        """Breaks everything, and nobody gets through until mend()."""
+        self.cut.set()
+        self._break()
+
+    def mend(self):
+        self.cut.clear()
+
+    def snap(self):
+        """Breaks what is connected now; others may connect afterwards."""
+        self._break()
+
     def _break(self):
         with self.lock:
             for s in self.open:
@@ -314,6 +329,7 @@ class Cutter:
                     s.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+            self.open = []
 
     def _accept(self):
         while True:

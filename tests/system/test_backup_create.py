@@ -58,7 +58,7 @@ def manifest(t, path):
 
 
 def untar(t, archive, folder, unpack):
-    done = t.run("tar", unpack, "-xpf", archive, "-C", folder, "--xattrs", seconds=150)
+    done = t.run("tar", unpack, "-xpf", archive, "-C", folder, "--xattrs", "--acls", seconds=150)
     # GNU tar's word about a name that is not UTF-8; nothing else may be said.
     said = [line for line in done.stderr.splitlines() if "hdrcharset" not in line]
     t.equal((done.returncode, said), (0, []), "tar")

@@ -149,6 +149,26 @@ def test_prune_keeps_what_the_rules_say(t):
     t.contains(done.stdout, f"remove {kept[0]}")
 
 
+def test_prune_keeps_the_newest_good_one_even_when_names_lie(t):
+    """A copy with a name of the future, and a file that only looks like an archive, must not replace it."""
+    tree = backupdata.tree(t.path("tree"), noise=1000)
+    config = backupdata.config(t, files=[tree])
+    t.equal(t.run(BACKUP, "create", "--config", config).returncode, 0)
+    made, = (n for n in os.listdir(t.path("archives")) if n.startswith("paroisse"))
+    shutil.copy(t.path("archives", made), t.path("archives/paroisse-20990101T000000Z.tar.gz"))
+    shutil.copy(t.path("archives", made), t.path("archives/paroisse-20200101T000000Z.tar.gz"))
+    t.write("archives/paroisse-20990202T000000Z.tar.gz", "no archive\n" * 500)
+    os.mkdir(t.path("archives/paroisse-20990303T000000Z.tar.gz"))
+    for _ in range(2):
+        done = t.run(BACKUP, "prune", "--config", config, "--keep-last", "1")
+        t.equal(done.returncode, 0, done.stderr)
+        t.contains(done.stdout, f"keep   {made}  newest good one")
+        t.contains(done.stderr, "paroisse-20990101T000000Z.tar.gz: was not made when its name says")
+        t.contains(done.stderr, "paroisse-20990202T000000Z.tar.gz: does not open")
+        assert os.path.exists(t.path("archives", made))
+        assert not os.path.exists(t.path("archives/paroisse-20200101T000000Z.tar.gz"))
+
+
 def test_create_prunes_after_success_only(t):
     tree = backupdata.tree(t.path("tree"), noise=1000)
     config = backupdata.config(t, files=[tree], keep_last=2)

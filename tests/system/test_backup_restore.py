@@ -186,7 +186,7 @@ def test_definers_stay_or_change_on_request(t):
 
 
 def test_a_server_with_a_binary_log_says_what_it_needs(t):
-    server = mariadb.Server(t, options=["--log-bin=binlog"])
+    server = mariadb.Server(t, options=["--log-bin=binlog", "--sql-mode=TRADITIONAL"])  # which forbids the dates 0000-00-00
     server.account("site", "secret")
     server.sql(OWN.format("site"))
     said = restore(t, server, "--db", want=77)

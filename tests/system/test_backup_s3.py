@@ -238,6 +238,7 @@ def test_a_signal_aborts_the_upload(t):
     where = place(t)
     folder = noise(t, 16)
     reached, go_on = threading.Event(), threading.Event()
+    t.defer(go_on.set)
 
     def rule(method, path):
         if "partNumber=2&" in path and not reached.is_set():
@@ -248,8 +249,8 @@ def test_a_signal_aborts_the_upload(t):
     p = t.start(BACKUP, "create", "--config", c)
     assert reached.wait(100), p.text()
     p.signal(signal.SIGTERM)
+    t.equal(p.wait(100), -signal.SIGTERM, p.text())  # although the server says nothing yet
     go_on.set()
-    t.equal(p.wait(100), -signal.SIGTERM, p.text())
     t.equal((where.names(), where.uploads()), ([], []))
 
 
