@@ -453,4 +453,49 @@ def test_memory_is_flat(t):
         assert found[160, kind] <= found[20, kind] * 1.1 + 1, f"{kind}: {found}"
 
 
+def piped_peaks(create, verify):
+    """The peak memory in MiB of both ends of a pipe, which are started by a small process."""
+    measure = ("import json, os, subprocess, sys\n"
+               "create, verify = json.load(sys.stdin)\n"
+               "null = subprocess.DEVNULL\n"
+               "a = subprocess.Popen(create, stdin=null, stdout=subprocess.PIPE, stderr=null)\n"
+               "b = subprocess.Popen(verify, stdin=a.stdout, stdout=null, stderr=null)\n"
+               "a.stdout.close()\n"
+               "ends = [os.wait4(p.pid, 0) for p in (a, b)]\n"
+               "assert not any(status for _, status, _ in ends), ends\n"
+               "print(json.dumps([usage.ru_maxrss / 1024 for _, _, usage in ends]))")
+    done = subprocess.run([sys.executable, "-S", "-c", measure], input=json.dumps([create, verify]), check=True, capture_output=True, text=True, timeout=580)
+    return json.loads(done.stdout)
+
+
+def test_memory_is_flat_to_5_gb(t):
+    """Half of it a dump, by a dump program that only writes; half of it a tree: one folder under many names. No disk is needed."""
+    if civitest.SAN:
+        raise civitest.Skip("the sanitizers need memory of their own")
+    s = server()
+    s.sql("CREATE DATABASE IF NOT EXISTS nothing")
+    backupdata.account(s, databases=("nothing", *backupdata.DATABASES))
+    os.makedirs(t.path("tree"))
+    with open(t.path("tree/data"), "wb") as f:
+        for _ in range(25):
+            f.write(os.urandom(1_000_000) + b"a line of a log, which compresses well\n" * 25_000)
+    found = {}
+    for megabytes in (100, 5000):
+        program = t.write(f"dump{megabytes}", f"""#!/bin/sh
+case "$*" in *--databases*) ;; *) exec mariadb-dump "$@";; esac
+printf -- '-- Current Database: `nothing`\\n\\nCREATE DATABASE `nothing`;\\nUSE `nothing`;\\n'
+yes "DO 'what a dump may hold, again and again: $(seq -s, 900)';" | head -c {megabytes // 2}000000
+printf '\\n-- Dump completed on 2026-03-01\\n'
+""", 0o755)
+        roots = [f"root{i}={t.path('tree')}" for i in range(megabytes // 100)]
+        config = backupdata.config(t, s, name=f"{megabytes}.ini", databases=["nothing"], files=roots, dump_program=program)
+        found[megabytes] = piped_peaks([BACKUP, "create", "--config", config, "--to", "-", "--compression", "fast", "--threads", "2"],
+                                       [BACKUP, "verify", "-"])
+    print("peak MB of create and verify", {k: [round(x, 1) for x in v] for k, v in found.items()})
+    for small, large in zip(found[100], found[5000]):
+        assert large <= 32 and large <= small * 1.1, found
+
+
+test_memory_is_flat_to_5_gb.limit = 600
+
 civitest.main(globals())
