@@ -99,6 +99,7 @@ static void read_v2(const struct folder *f, struct figures *c) {
     c->memory_limit_bytes = number(f, "memory.max");
     c->memory_peak_bytes = number(f, "memory.peak");
     c->oom_kills = keyed_in(f, "memory.events", "oom_kill");
+    c->limit_hits = keyed_in(f, "memory.events", "max");
     if (memory) {
         int64_t idle = keyed(memory, "inactive_file");
         c->memory_anon_bytes = keyed(memory, "anon");
@@ -127,6 +128,7 @@ static void read_v1_memory(const struct folder *f, struct figures *c) {
     c->memory_limit_bytes = number(f, "memory.limit_in_bytes");
     c->memory_peak_bytes = number(f, "memory.max_usage_in_bytes");
     c->oom_kills = keyed_in(f, "memory.oom_control", "oom_kill");
+    c->limit_hits = number(f, "memory.failcnt");
     if (stat) {
         int64_t idle = keyed(stat, "total_inactive_file");
         c->memory_anon_bytes = keyed(stat, "total_rss");

@@ -17,6 +17,7 @@ struct figures {
     int64_t memory_anon_bytes;
     int64_t memory_working_bytes; // without file pages that are not in use: what the kubelet counts
     int64_t oom_kills;
+    int64_t limit_hits; // how often memory had to be freed because the limit was reached
     int64_t cpu_us, cpu_limit_milli, cpu_periods, cpu_throttled_periods, cpu_throttled_us;
     int64_t pids, pids_limit;
     struct figures_pressure cpu_pressure, memory_pressure, io_pressure;

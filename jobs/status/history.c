@@ -70,27 +70,38 @@ static int step_of(double value, double first, double step, int steps) {
     return i < steps ? i : steps - 1;
 }
 
-static void note(struct history_series *s, int64_t memory, int64_t cpu_ms, int64_t processes,
-                 uint32_t seconds, int64_t elapsed_ms, int64_t now_ms) {
-    if (memory >= 0)
-        s->memory[step_of((double)memory, SMALLEST_MEMORY, memory_step, HISTORY_MEMORY)] += seconds;
-    if (memory > s->memory_peak) {
-        s->memory_peak = memory;
-        s->memory_peak_ms = now_ms;
-    }
-    if (processes > s->processes_peak)
-        s->processes_peak = processes;
-    if (processes > 0 && memory / processes > s->per_process_peak)
-        s->per_process_peak = memory / processes;
-    if (cpu_ms < 0)
+// One sample: what the service used, and for how long that stands.
+struct sample {
+    int64_t memory, cpu_ms, processes, largest;
+    uint32_t seconds;
+    int64_t elapsed_ms, now_ms;
+};
+
+static void note_cpu(struct history_series *s, const struct sample *x) {
+    if (x->cpu_ms < 0)
         return;
-    if (elapsed_ms > 0 && cpu_ms >= s->sample_cpu_ms) {
-        int64_t milli = (cpu_ms - s->sample_cpu_ms) * 1000 / elapsed_ms;
-        s->cpu[step_of((double)milli, 1, cpu_step, HISTORY_CPU)] += seconds;
+    if (x->elapsed_ms > 0 && x->cpu_ms >= s->sample_cpu_ms) {
+        int64_t milli = (x->cpu_ms - s->sample_cpu_ms) * 1000 / x->elapsed_ms;
+        s->cpu[step_of((double)milli, 1, cpu_step, HISTORY_CPU)] += x->seconds;
         if (milli > s->cpu_peak)
             s->cpu_peak = milli;
     }
-    s->sample_cpu_ms = cpu_ms;
+    s->sample_cpu_ms = x->cpu_ms;
+}
+
+static void note(struct history_series *s, const struct sample *x) {
+    if (x->memory >= 0)
+        s->memory[step_of((double)x->memory, SMALLEST_MEMORY, memory_step, HISTORY_MEMORY)] +=
+            x->seconds;
+    if (x->memory > s->memory_peak) {
+        s->memory_peak = x->memory;
+        s->memory_peak_ms = x->now_ms;
+    }
+    if (x->processes > s->processes_peak)
+        s->processes_peak = x->processes;
+    if (x->largest > s->per_process_peak)
+        s->per_process_peak = x->largest;
+    note_cpu(s, x);
 }
 
 static void fade(struct history *h) {
@@ -108,25 +119,36 @@ static int64_t memory_of(const struct proc_usage *u) {
 }
 
 void history_add(struct history *h, const struct view *v, int64_t mono_ms) {
-    int64_t elapsed = h->sampled_ms ? mono_ms - h->sampled_ms : 0, sum = 0, processes = 0, cpu = 0;
+    int64_t elapsed = h->sampled_ms ? mono_ms - h->sampled_ms : 0;
     if (!v->running || (h->sampled_ms && elapsed < SPACING_MS))
         return;
     uint32_t seconds = h->sampled_ms ? (uint32_t)(elapsed / 1000) : SPACING_MS / 1000;
     if (seconds > LONGEST_S)
         seconds = LONGEST_S;
+    struct sample all = {.seconds = seconds, .elapsed_ms = elapsed, .now_ms = v->now_ms};
     for (size_t i = 0; i <= v->status.n; i++) {
         const struct proc_usage *u = &v->usage[i];
         struct history_series *s = series_of(h, view_name(v, i));
-        sum += memory_of(u);
-        processes += u->processes;
-        cpu += u->cpu_ms;
+        struct sample x = all;
+        x.memory = memory_of(u);
+        x.cpu_ms = u->cpu_ms;
+        x.processes = u->processes;
+        x.largest = u->largest_bytes;
+        all.memory += x.memory;
+        all.processes += x.processes;
+        all.cpu_ms += x.cpu_ms;
+        if (x.largest > all.largest)
+            all.largest = x.largest;
         // A service that is down says nothing about what it needs.
         if (s && u->processes)
-            note(s, memory_of(u), u->cpu_ms, u->processes, seconds, elapsed, v->now_ms);
+            note(s, &x);
     }
     const struct figures *f = &v->figures;
-    note(&h->series[0], f->memory_working_bytes >= 0 ? f->memory_working_bytes : sum,
-         f->cpu_us >= 0 ? f->cpu_us / 1000 : cpu, processes, seconds, elapsed, v->now_ms);
+    if (f->memory_working_bytes >= 0)
+        all.memory = f->memory_working_bytes;
+    if (f->cpu_us >= 0)
+        all.cpu_ms = f->cpu_us / 1000;
+    note(&h->series[0], &all);
     h->sampled_ms = mono_ms;
     h->updated_ms = v->now_ms;
     h->seconds += seconds;

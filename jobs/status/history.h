@@ -25,7 +25,7 @@ struct history_series {
     int64_t memory_peak, memory_peak_ms; // bytes, and when
     int64_t cpu_peak;                    // thousandths of a core, between two samples
     int64_t processes_peak;
-    int64_t per_process_peak;                          // bytes: memory by number of processes
+    int64_t per_process_peak;                          // bytes: the most that a single process took
     uint32_t memory[HISTORY_MEMORY], cpu[HISTORY_CPU]; // seconds
     // Of the last look at it; not in the file.
     int64_t pid, raw_cpu_ms, cpu_ms, sample_cpu_ms;

@@ -90,7 +90,7 @@ static void respond(void *arg, struct server_exchange *x) {
             buf_str(&x->body, "ok\n");
     } else if (strcmp(x->path, "/metrics") == 0) {
         x->type = x->openmetrics ? METRICS_OPEN_TYPE : METRICS_TEXT_TYPE;
-        metrics_write(&v, x->openmetrics, true, &x->body);
+        metrics_write(&v, x->openmetrics, &x->body);
     } else if (strcmp(x->path, "/status") == 0) {
         x->type = "application/json";
         view_json(&v, &x->body);
@@ -103,14 +103,34 @@ static void respond(void *arg, struct server_exchange *x) {
     view_free(&v);
 }
 
-// Leaves what outlives the container where somebody finds it.
+static bool has_section(const struct app *a, const char *section) {
+    for (size_t i = 0; i < a->conf.nsections; i++)
+        if (strcmp(a->conf.sections[i].section, section) == 0)
+            return true;
+    return false;
+}
+
+// Which of them this role is for; one that names neither may be for both.
+static bool is_for_jobs(const struct app *a) {
+    return has_section(a, "jobs") || has_section(a, "job") || !has_section(a, "backup");
+}
+
+static bool is_for_backups(const struct app *a) {
+    return has_section(a, "backup") || (!has_section(a, "jobs") && !has_section(a, "job"));
+}
+
+// Leaves what outlives the container where somebody finds it: only this role's, as pods may share
+// their state folder, and an older copy of another's figures must not be left beside its own.
 static int hand_over(struct app *a) {
     struct view v;
     struct err e;
     int code = 0;
     if (!a->push && !a->textfile)
         return 0;
-    if (view_take(&a->options, &v, &e) < 0) {
+    struct view_options o = a->options;
+    o.no_jobs = !is_for_jobs(a);
+    o.no_backups = !is_for_backups(a);
+    if (view_take(&o, &v, &e) < 0) {
         log_error("%s", e.text);
         return e.code;
     }
@@ -209,7 +229,7 @@ static int print(struct app *a, struct err *e) {
     autobuf struct buf b = {0};
     if (view_take(&a->options, &v, e) < 0)
         return -1;
-    metrics_write(&v, false, true, &b);
+    metrics_write(&v, false, &b);
     view_free(&v);
     return put(&b, e);
 }
@@ -218,9 +238,10 @@ static int print(struct app *a, struct err *e) {
 static void default_dirs(struct app *a) {
     static char *dirs[3];
     size_t n = 0;
-    dirs[n++] = (char *)conf_text(&a->conf, "jobs", "", "state_dir", "/var/lib/civinit");
+    if (is_for_jobs(a))
+        dirs[n++] = (char *)conf_text(&a->conf, "jobs", "", "state_dir", "/var/lib/civinit");
     const char *backup = conf_text(&a->conf, "backup", "", "state_dir", "/var/lib/civinit");
-    if (strcmp(backup, dirs[0]) != 0)
+    if (is_for_backups(a) && (!n || strcmp(backup, dirs[0]) != 0))
         dirs[n++] = (char *)backup;
     dirs[n] = NULL;
     a->options.state_dirs = dirs;
@@ -243,6 +264,13 @@ static const char *given(const struct app *a, const char *key) {
     return *text ? text : NULL;
 }
 
+// "/etc/civinit/backup.ini" is the configuration of the role "backup".
+static const char *role_of(struct app *a, const char *config) {
+    const char *slash = strrchr(config, '/'), *name = slash ? slash + 1 : config;
+    const char *dot = strrchr(name, '.');
+    return arena_printf(&a->conf.arena, "%.*s", (int)(dot ? dot - name : (long)strlen(name)), name);
+}
+
 static int configure(struct app *a, const char *config, struct err *e) {
     static const char *const used[] = {"container", "status", "jobs", "backup", NULL};
     const char *root = getenv("CIVINIT_CGROUP_ROOT"), *run_dir = getenv("CIVINIT_RUN_DIR");
@@ -257,6 +285,7 @@ static int configure(struct app *a, const char *config, struct err *e) {
     }
     const char *dir = conf_text(&a->conf, "container", "", "run_dir", "/run/civinit");
     a->options.run_dir = run_dir && *run_dir ? run_dir : dir;
+    a->options.role = config ? role_of(a, config) : "";
     a->options.cgroup_root = root ? root : "/sys/fs/cgroup";
     a->options.instance = conf_text(&a->conf, "container", "", "instance", "");
     a->options.state_dirs = conf_list(&a->conf, "status", "", "state_dirs");
@@ -268,7 +297,7 @@ static int configure(struct app *a, const char *config, struct err *e) {
     a->history_path = given(a, "history");
     if (!a->history_path)
         a->history_path = arena_printf(&a->conf.arena, "%s/history", a->options.run_dir);
-    if (!a->history_path || history_init(&a->history, clock_wall_ms()) < 0)
+    if (!a->options.role || !a->history_path || history_init(&a->history, clock_wall_ms()) < 0)
         return err_set(e, EX_OSERR, "out of memory");
     if (!a->textfile)
         a->textfile = given(a, "textfile");

@@ -18,16 +18,15 @@ static void states(struct format *f, const char *const *list, const char *now, c
         format_sample(f, strcmp(*list, now) == 0, LABELS(label, value, "state", *list));
 }
 
-static void outcome(struct format *f, const char *const *list, const char *now, const char *label,
-                    const char *value) {
-    for (; *list; list++)
-        format_sample(f, strcmp(*list, now) == 0, LABELS(label, value, "outcome", *list));
-}
+// Which job: several instances' may meet in one folder of textfiles, or in one view.
+#define JOB(j) "job_name", (j)->name, "instance_name", (j)->instance
 
 static void container(struct format *f, const struct view *v) {
     const struct statusfile *s = &v->status;
     format_family(f, "civinit", FORMAT_INFO, "", "The running civinit.");
-    format_sample(f, 1, LABELS("version", CIVINIT_VERSION, "role", s->role, "main", s->main));
+    format_sample(f, 1,
+                  LABELS("version", CIVINIT_VERSION, "role", s->role, "main", s->main,
+                         "instance_name", v->instance));
     format_family(f, "civinit_container_state", FORMAT_GAUGE, "", "State of the container.");
     for (const char *const *p = container_states; *p; p++)
         format_sample(f, strcmp(*p, s->state) == 0, LABELS("state", *p));
@@ -138,6 +137,8 @@ static void limits(struct format *f, const struct figures *c) {
           c->memory_peak_bytes);
     known(f, "civinit_container_memory_limit_bytes", FORMAT_GAUGE, "bytes",
           "Memory limit of the container.", c->memory_limit_bytes);
+    known(f, "civinit_container_memory_limit_hits", FORMAT_COUNTER, "",
+          "How often memory had to be freed because the limit was reached.", c->limit_hits);
     known_us(f, "civinit_container_cpu_seconds", "CPU time of the container.", c->cpu_us);
     if (c->cpu_limit_milli >= 0) {
         format_family(f, "civinit_container_cpu_limit_cores", FORMAT_GAUGE, "cores",
@@ -156,60 +157,66 @@ static void limits(struct format *f, const struct figures *c) {
     pressure(f, c);
 }
 
-static void job_runs(struct format *f, const struct view *v) {
+static void job_runs(struct format *f, const struct view *v, bool left) {
     const struct state_job *const *j = v->state.all_jobs;
     format_family(f, "civinit_job_runs", FORMAT_COUNTER, "", "Runs of the job, by outcome.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         for (size_t k = 0; k < j[i]->nruns; k++)
-            format_sample(f, j[i]->runs[k].n,
-                          LABELS("job_name", j[i]->name, "outcome", j[i]->runs[k].outcome));
+            format_sample(f, j[i]->runs[k].n, LABELS(JOB(j[i]), "outcome", j[i]->runs[k].outcome));
     format_family(f, "civinit_job_last_outcome", FORMAT_GAUGE, "", "How the last run ended.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
-        if (*j[i]->outcome)
-            outcome(f, job_outcomes, j[i]->outcome, "job_name", j[i]->name);
+        for (const char *const *o = job_outcomes; *j[i]->outcome && *o; o++)
+            format_sample(f, strcmp(*o, j[i]->outcome) == 0, LABELS(JOB(j[i]), "outcome", *o));
     format_family(f, "civinit_job_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When the job last succeeded, 0: never.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
-        format_ms(f, j[i]->last_success_ms, LABELS("job_name", j[i]->name));
+        if (j[i]->last_success_ms || !left)
+            format_ms(f, j[i]->last_success_ms, LABELS(JOB(j[i])));
     format_family(f, "civinit_job_last_end_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When its last run ended.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         if (j[i]->ended_ms)
-            format_ms(f, j[i]->ended_ms, LABELS("job_name", j[i]->name));
+            format_ms(f, j[i]->ended_ms, LABELS(JOB(j[i])));
     format_family(f, "civinit_job_last_duration_seconds", FORMAT_GAUGE, "seconds",
                   "How long its last run took.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         if (j[i]->duration_ms >= 0)
-            format_ms(f, j[i]->duration_ms, LABELS("job_name", j[i]->name));
+            format_ms(f, j[i]->duration_ms, LABELS(JOB(j[i])));
     format_family(f, "civinit_job_last_cpu_seconds", FORMAT_GAUGE, "seconds",
                   "CPU time of its last run.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         if (j[i]->cpu_ms >= 0)
-            format_ms(f, j[i]->cpu_ms, LABELS("job_name", j[i]->name));
+            format_ms(f, j[i]->cpu_ms, LABELS(JOB(j[i])));
     format_family(f, "civinit_job_last_peak_memory_bytes", FORMAT_GAUGE, "bytes",
                   "Peak memory of its last run.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         if (j[i]->rss_kb >= 0)
-            format_sample(f, j[i]->rss_kb * 1024, LABELS("job_name", j[i]->name));
+            format_sample(f, j[i]->rss_kb * 1024, LABELS(JOB(j[i])));
 }
 
 static void job_plan(struct format *f, const struct view *v) {
     const struct state_job *const *j = v->state.all_jobs;
     format_family(f, "civinit_job_running", FORMAT_GAUGE, "", "Whether the job runs now.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
-        format_sample(f, j[i]->running, LABELS("job_name", j[i]->name));
+        format_sample(f, j[i]->running, LABELS(JOB(j[i])));
     format_family(f, "civinit_job_next_run_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When the job is due next.");
     for (size_t i = 0; i < v->state.nall_jobs; i++)
         if (j[i]->next_ms)
-            format_ms(f, j[i]->next_ms, LABELS("job_name", j[i]->name));
+            format_ms(f, j[i]->next_ms, LABELS(JOB(j[i])));
+}
+
+static void job_folders(struct format *f, const struct view *v) {
     format_family(f, "civinit_jobs_held", FORMAT_GAUGE, "", "Whether jobs are held back.");
     for (size_t d = 0; d < v->state.njobs; d++)
-        format_sample(f, v->state.jobs[d].hold != NULL, LABELS("folder", format_index(f, d)));
+        format_sample(
+            f, v->state.jobs[d].hold != NULL,
+            LABELS("folder", format_index(f, d), "instance_name", v->state.jobs[d].instance));
     format_family(f, "civinit_jobs_updated_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When the jobs' state was written.");
     for (size_t d = 0; d < v->state.njobs; d++)
-        format_ms(f, v->state.jobs[d].updated_ms, LABELS("folder", format_index(f, d)));
+        format_ms(f, v->state.jobs[d].updated_ms,
+                  LABELS("folder", format_index(f, d), "instance_name", v->state.jobs[d].instance));
 }
 
 static void civicrm(struct format *f, const struct view *v) {
@@ -217,33 +224,38 @@ static void civicrm(struct format *f, const struct view *v) {
     format_family(f, "civinit_civicrm_job_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When CiviCRM's own job last succeeded, 0: never.");
     for (size_t i = 0; i < v->state.nall_civicrm; i++)
-        format_ms(f, j[i]->last_success_ms, LABELS("job_name", j[i]->name));
+        format_ms(f, j[i]->last_success_ms, LABELS(JOB(j[i])));
     format_family(f, "civinit_civicrm_job_recent_failures", FORMAT_GAUGE, "",
                   "Failed runs in the last 24 hours.");
     for (size_t i = 0; i < v->state.nall_civicrm; i++)
         if (j[i]->failures_24h >= 0)
-            format_sample(f, j[i]->failures_24h, LABELS("job_name", j[i]->name));
+            format_sample(f, j[i]->failures_24h, LABELS(JOB(j[i])));
     format_family(f, "civinit_civicrm_job_recent_unfinished", FORMAT_GAUGE, "",
                   "Runs that began and never ended in the last 24 hours.");
     for (size_t i = 0; i < v->state.nall_civicrm; i++)
         if (j[i]->unfinished_24h >= 0)
-            format_sample(f, j[i]->unfinished_24h, LABELS("job_name", j[i]->name));
+            format_sample(f, j[i]->unfinished_24h, LABELS(JOB(j[i])));
+}
+
+static void mail_figure(struct format *f, const struct state_jobs *s, int64_t value) {
+    if (s->has_mail && value >= 0)
+        format_sample(f, value, LABELS("instance_name", s->instance));
 }
 
 static void mail(struct format *f, const struct view *v) {
-    const struct state_jobs *with = NULL;
-    for (size_t d = 0; d < v->state.njobs && !with; d++)
-        if (v->state.jobs[d].has_mail)
-            with = &v->state.jobs[d];
-    if (!with)
-        return;
-    known(f, "civinit_mail_pending_recipients", FORMAT_GAUGE, "",
-          "Recipients of due mailings who have not been sent theirs.", with->mail_pending);
-    known(f, "civinit_mail_oldest_due_seconds", FORMAT_GAUGE, "seconds",
-          "Age of the oldest due mailing.", with->mail_oldest_due_s);
-    known(f, "civinit_mail_recent_lost_recipients", FORMAT_GAUGE, "",
-          "Recipients lost to faults of the mail server in the last 24 hours.",
-          with->mail_lost_24h);
+    const struct state_jobs *s = v->state.jobs;
+    format_family(f, "civinit_mail_pending_recipients", FORMAT_GAUGE, "",
+                  "Recipients of due mailings who have not been sent theirs.");
+    for (size_t d = 0; d < v->state.njobs; d++)
+        mail_figure(f, &s[d], s[d].mail_pending);
+    format_family(f, "civinit_mail_oldest_due_seconds", FORMAT_GAUGE, "seconds",
+                  "Age of the oldest due mailing.");
+    for (size_t d = 0; d < v->state.njobs; d++)
+        mail_figure(f, &s[d], s[d].mail_oldest_due_s);
+    format_family(f, "civinit_mail_recent_lost_recipients", FORMAT_GAUGE, "",
+                  "Recipients lost to faults of the mail server in the last 24 hours.");
+    for (size_t d = 0; d < v->state.njobs; d++)
+        mail_figure(f, &s[d], s[d].mail_lost_24h);
 }
 
 static void forward(struct format *f, const struct state_forward *w) {
@@ -267,68 +279,90 @@ static void forward(struct format *f, const struct state_forward *w) {
           "What they may take at most.", w->limit);
 }
 
-static void backups(struct format *f, const struct view *v) {
+static bool made(const struct state_backup *b) {
+    return strcmp(b->outcome, "success") == 0;
+}
+
+// Of an archive: a run that failed has none, and its zeros are not a small backup.
+static void archives(struct format *f, const struct state_backup *b, size_t n) {
+    format_family(f, "civinit_backup_last_size_bytes", FORMAT_GAUGE, "bytes",
+                  "Size of the archive.");
+    for (size_t i = 0; i < n; i++)
+        if (made(&b[i]) && b[i].bytes >= 0)
+            format_sample(f, b[i].bytes, LABELS("instance_name", b[i].instance));
+    format_family(f, "civinit_backup_last_raw_bytes", FORMAT_GAUGE, "bytes",
+                  "Size of what is in it.");
+    for (size_t i = 0; i < n; i++)
+        if (made(&b[i]) && b[i].raw_bytes >= 0)
+            format_sample(f, b[i].raw_bytes, LABELS("instance_name", b[i].instance));
+    format_family(f, "civinit_backup_last_entries", FORMAT_GAUGE, "", "Entries of the archive.");
+    for (size_t i = 0; i < n; i++)
+        if (made(&b[i]) && b[i].entries >= 0)
+            format_sample(f, b[i].entries, LABELS("instance_name", b[i].instance));
+    format_family(f, "civinit_backup_last_verified_timestamp_seconds", FORMAT_GAUGE, "seconds",
+                  "When the last one was verified, 0: was not.");
+    for (size_t i = 0; i < n; i++)
+        if (made(&b[i]))
+            format_ms(f, b[i].verified_ms, LABELS("instance_name", b[i].instance));
+}
+
+static void backups(struct format *f, const struct view *v, bool left) {
     const struct state_backup *b = v->state.backups;
     format_family(f, "civinit_backup_last_success_timestamp_seconds", FORMAT_GAUGE, "seconds",
                   "When a backup last succeeded, 0: never.");
     for (size_t i = 0; i < v->state.nbackups; i++)
-        format_ms(f, b[i].last_success_ms, LABELS("instance_name", b[i].instance));
+        if (b[i].last_success_ms || !left)
+            format_ms(f, b[i].last_success_ms, LABELS("instance_name", b[i].instance));
     format_family(f, "civinit_backup_last_outcome", FORMAT_GAUGE, "", "How the last one ended.");
     for (size_t i = 0; i < v->state.nbackups; i++)
-        if (*b[i].outcome)
-            outcome(f, backup_outcomes,
-                    strcmp(b[i].outcome, "success") == 0 ? "success" : "failure", "instance_name",
-                    b[i].instance);
+        for (const char *const *o = backup_outcomes; *b[i].outcome && *o; o++)
+            format_sample(f, made(&b[i]) == (o == backup_outcomes),
+                          LABELS("instance_name", b[i].instance, "outcome", *o));
     format_family(f, "civinit_backup_last_duration_seconds", FORMAT_GAUGE, "seconds",
                   "How long it took.");
     for (size_t i = 0; i < v->state.nbackups; i++)
         if (b[i].ended_ms >= b[i].started_ms)
             format_ms(f, b[i].ended_ms - b[i].started_ms, LABELS("instance_name", b[i].instance));
-    format_family(f, "civinit_backup_last_size_bytes", FORMAT_GAUGE, "bytes",
-                  "Size of the archive.");
-    for (size_t i = 0; i < v->state.nbackups; i++)
-        if (b[i].bytes >= 0)
-            format_sample(f, b[i].bytes, LABELS("instance_name", b[i].instance));
-    format_family(f, "civinit_backup_last_raw_bytes", FORMAT_GAUGE, "bytes",
-                  "Size of what is in it.");
-    for (size_t i = 0; i < v->state.nbackups; i++)
-        if (b[i].raw_bytes >= 0)
-            format_sample(f, b[i].raw_bytes, LABELS("instance_name", b[i].instance));
-    format_family(f, "civinit_backup_last_entries", FORMAT_GAUGE, "", "Entries of the archive.");
-    for (size_t i = 0; i < v->state.nbackups; i++)
-        if (b[i].entries >= 0)
-            format_sample(f, b[i].entries, LABELS("instance_name", b[i].instance));
     format_family(f, "civinit_backup_last_warnings", FORMAT_GAUGE, "", "Warnings of the last one.");
     for (size_t i = 0; i < v->state.nbackups; i++)
         if (b[i].warnings >= 0)
             format_sample(f, b[i].warnings, LABELS("instance_name", b[i].instance));
-    format_family(f, "civinit_backup_last_verified_timestamp_seconds", FORMAT_GAUGE, "seconds",
-                  "When the last one was verified, 0: was not.");
-    for (size_t i = 0; i < v->state.nbackups; i++)
-        format_ms(f, b[i].verified_ms, LABELS("instance_name", b[i].instance));
+    archives(f, b, v->state.nbackups);
 }
 
-void metrics_write(const struct view *v, bool openmetrics, bool all, struct buf *out) {
+static void left_behind(struct format *f, const struct view *v, bool left) {
+    if (v->state.njobs) {
+        job_runs(f, v, left);
+        if (!left)
+            job_plan(f, v);
+        job_folders(f, v);
+        civicrm(f, v);
+        mail(f, v);
+    }
+    if (v->state.nbackups)
+        backups(f, v, left);
+    format_family(f, "civinit_status_problems", FORMAT_GAUGE, "",
+                  "State files that are there but cannot be read.");
+}
+
+void metrics_write(const struct view *v, bool openmetrics, struct buf *out) {
     struct format f = {.out = out, .openmetrics = openmetrics};
-    if (all && v->running) {
+    if (v->running) {
         container(&f, v);
         services(&f, v);
         usage(&f, v);
         if (v->state.forward)
             forward(&f, v->state.forward);
     }
-    if (all)
-        limits(&f, &v->figures);
-    if (v->state.njobs) {
-        job_runs(&f, v);
-        job_plan(&f, v);
-        civicrm(&f, v);
-        mail(&f, v);
-    }
-    if (v->state.nbackups)
-        backups(&f, v);
-    format_family(&f, "civinit_status_problems", FORMAT_GAUGE, "",
-                  "State files that are there but cannot be read.");
+    limits(&f, &v->figures);
+    left_behind(&f, v, false);
     format_sample(&f, (int64_t)v->state.nproblems, NULL);
+    format_end(&f);
+}
+
+void metrics_left(const struct view *v, const char *role, struct buf *out) {
+    struct format f = {.out = out, .common = role ? LABELS("role", role) : NULL};
+    left_behind(&f, v, true);
+    format_sample(&f, (int64_t)v->state.nproblems, LABELS("instance_name", v->instance));
     format_end(&f);
 }

@@ -37,16 +37,20 @@ static void escaped(struct buf *b, const char *text) {
     }
 }
 
-static void begin(struct format *f, const char *const *labels) {
-    const char *separator = "{";
-    head(f);
-    buf_str(f->out, f->sample);
+static const char *add_labels(struct buf *out, const char *separator, const char *const *labels) {
     for (; labels && *labels; labels += 2) {
-        buf_printf(f->out, "%s%s=\"", separator, labels[0]);
-        escaped(f->out, labels[1]);
-        buf_str(f->out, "\"");
+        buf_printf(out, "%s%s=\"", separator, labels[0]);
+        escaped(out, labels[1]);
+        buf_str(out, "\"");
         separator = ",";
     }
+    return separator;
+}
+
+static void begin(struct format *f, const char *const *labels) {
+    head(f);
+    buf_str(f->out, f->sample);
+    const char *separator = add_labels(f->out, add_labels(f->out, "{", labels), f->common);
     buf_str(f->out, *separator == ',' ? "} " : " ");
 }
 

@@ -22,6 +22,8 @@ struct format {
     bool openmetrics;
     char sample[128]; // the name of the family's samples
     char index[16];   // of format_index
+    // Labels of every sample behind its own, as LABELS makes them; may be NULL.
+    const char *const *common;
     // A family is written with its first sample: one without any is left out.
     const char *name, *unit, *help;
     enum format_type type;

@@ -110,7 +110,9 @@ static int64_t pss_of(pid_t pid) {
 
 static void count(const struct process *p, struct proc_usage *u) {
     int64_t pss = u->pss_bytes < 0 ? -1 : pss_of(p->pid);
-    u->rss_bytes += p->rss_pages * sysconf(_SC_PAGESIZE);
+    int64_t rss = p->rss_pages * sysconf(_SC_PAGESIZE), own = pss < 0 ? rss : pss;
+    u->rss_bytes += rss;
+    u->largest_bytes = own > u->largest_bytes ? own : u->largest_bytes;
     u->pss_bytes = pss < 0 ? -1 : u->pss_bytes + pss;
     u->cpu_ms += p->ticks * 1000 / sysconf(_SC_CLK_TCK);
     u->threads += p->threads;

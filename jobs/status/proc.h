@@ -8,9 +8,10 @@
 #include <sys/types.h>
 
 struct proc_usage {
-    int64_t rss_bytes; // added up: pages that processes share count several times
-    int64_t pss_bytes; // shared pages count in parts; -1: not allowed to see
-    int64_t cpu_ms;    // of living processes, and of the ended ones that they waited for
+    int64_t rss_bytes;     // added up: pages that processes share count several times
+    int64_t pss_bytes;     // shared pages count in parts; -1: not allowed to see
+    int64_t largest_bytes; // of one of its processes: proportional, or resident if need be
+    int64_t cpu_ms;        // of living processes, and of the ended ones that they waited for
     int processes, threads;
 };
 

@@ -6,11 +6,13 @@
 #include "base/err.h"
 #include "status/view.h"
 
-// Replaces path (FOLDER/*.prom) by the figures of jobs and backups.
+// Replaces path (FOLDER/*.prom) by the figures of jobs and backups. A folder gets the file
+// "civinit-INSTANCE-ROLE.prom", so that many instances and roles share it.
 int push_textfile(const struct view *v, const char *path, struct err *e);
 
-// PUTs them. A URL without "/metrics/job/" gets "/metrics/job/civinit/instance/NAME" appended, so
-// that each instance has a group of its own. e never shows the URL's path.
+// POSTs them, so that what this container cannot tell stays as it was. A URL without
+// "/metrics/job" gets "/metrics/job/civinit/instance/NAME/role/ROLE" appended: each instance and
+// role has a group of its own. e never shows the URL's path.
 int push_url(const struct view *v, const char *url, struct err *e);
 
 #endif

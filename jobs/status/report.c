@@ -63,6 +63,19 @@ static void row(const struct history_series *s, struct buf *out) {
                s->processes_peak, mib(s->per_process_peak, g, sizeof g));
 }
 
+// Where a service has workers, what one of them took is what a pool is sized by.
+static void worker_lines(const struct history *h, struct buf *out) {
+    char x[24];
+    for (size_t i = 1; i < h->n; i++) {
+        const struct history_series *s = &h->series[i];
+        if (s->processes_peak > 2 && strcmp(s->name, "civinit") != 0)
+            buf_printf(out,
+                       "  %s: one process took at most %s; %" PRId64
+                       " at once. What sizes its pool (WORKER_MEMORY) should not be less\n",
+                       s->name, mib(s->per_process_peak, x, sizeof x), s->processes_peak);
+    }
+}
+
 static void memory_lines(const struct history *h, const struct figures *f, const struct advice *a,
                          struct buf *out) {
     char x[24];
@@ -83,6 +96,11 @@ static void memory_lines(const struct history *h, const struct figures *f, const
         buf_printf(out, "                          now %s: %" PRId64 " MiB could be given back\n",
                    mib(f->memory_limit_bytes, x, sizeof x),
                    (f->memory_limit_bytes - a->memory_limit) >> 20);
+    if (f->memory_peak_bytes >= 0)
+        buf_printf(out,
+                   "                          (%s is the most that the kernel saw, page cache "
+                   "included)\n",
+                   mib(f->memory_peak_bytes, x, sizeof x));
 }
 
 static void cpu_lines(const struct figures *f, const struct advice *a, struct buf *out) {
@@ -131,6 +149,7 @@ void report_text(const struct history *h, const struct view *v, struct buf *out)
     buf_str(out, "\nWhat the pod spec should say, and why:\n\n");
     memory_lines(h, &v->figures, &a, out);
     cpu_lines(&v->figures, &a, out);
+    worker_lines(h, out);
     if (!a.trusted)
         buf_str(out, "\nLess than a day was watched: nightly jobs and busy hours may be missing. "
                      "Look again later.\n");
@@ -149,6 +168,7 @@ void report_json(const struct history *h, const struct view *v, struct buf *out)
     buf_printf(out, "{\"since\":%" PRId64 ",\"updated\":%" PRId64 ",\"watched_s\":%" PRId64,
                h->since_ms, h->updated_ms, h->seconds);
     figure(out, "memory_limit_bytes", v->figures.memory_limit_bytes);
+    figure(out, "memory_peak_bytes", v->figures.memory_peak_bytes);
     figure(out, "cpu_limit_milli", v->figures.cpu_limit_milli);
     figure(out, "oom_kills", v->figures.oom_kills);
     buf_printf(out, ",\"advice\":{\"trusted\":%s", a.trusted ? "true" : "false");
@@ -170,7 +190,7 @@ void report_json(const struct history *h, const struct view *v, struct buf *out)
         figure(out, "cpu_p95_milli", history_cpu(s, BUSY));
         figure(out, "cpu_peak_milli", s->cpu_peak);
         figure(out, "processes_peak", s->processes_peak);
-        figure(out, "per_process_bytes", s->per_process_peak);
+        figure(out, "largest_process_bytes", s->per_process_peak);
         buf_str(out, "}");
     }
     buf_str(out, "]}\n");

@@ -42,9 +42,11 @@ static void read_runs(struct arena *a, json_t *runs, struct state_job *j) {
     j->runs = counts;
 }
 
-static struct state_job read_job(struct arena *a, const json_t *o) {
+static struct state_job read_job(struct arena *a, const json_t *o, const struct state_jobs *s) {
     const json_t *last = json_object_get(o, "last");
     struct state_job j = {
+        .instance = s->instance,
+        .updated_ms = s->updated_ms,
         .name = text_of(a, o, "name"),
         .schedule = text_of(a, o, "schedule"),
         .next_ms = number_of(o, "next", 0),
@@ -70,7 +72,7 @@ static void read_job_list(struct arena *a, const json_t *list, struct state_jobs
     json_t *o;
     if (!jobs)
         return;
-    json_array_foreach(list, i, o) jobs[s->njobs++] = read_job(a, o);
+    json_array_foreach(list, i, o) jobs[s->njobs++] = read_job(a, o, s);
     s->jobs = jobs;
 }
 
@@ -80,17 +82,26 @@ static void read_civicrm(struct arena *a, const json_t *list, struct state_jobs 
     json_t *o;
     if (!jobs)
         return;
-    json_array_foreach(list, i, o) jobs[s->ncivicrm++] = (struct state_civicrm){
-        text_of(a, o, "name"), number_of(o, "last_success", 0), number_of(o, "failures_24h", -1),
-        number_of(o, "unfinished_24h", -1)};
+    json_array_foreach(list, i, o) jobs[s->ncivicrm++] =
+        (struct state_civicrm){.instance = s->instance,
+                               .updated_ms = s->updated_ms,
+                               .name = text_of(a, o, "name"),
+                               .last_success_ms = number_of(o, "last_success", 0),
+                               .failures_24h = number_of(o, "failures_24h", -1),
+                               .unfinished_24h = number_of(o, "unfinished_24h", -1)};
     s->civicrm = jobs;
 }
 
-static void read_jobs(struct arena *a, const json_t *o, struct state *ret) {
+static const char *instance_of(struct arena *a, const json_t *o, const char *fallback) {
+    const char *name = text_of(a, o, "instance");
+    return *name ? name : fallback;
+}
+
+static void read_jobs(struct arena *a, const json_t *o, const char *instance, struct state *ret) {
     const json_t *mail = json_object_get(o, "mail");
     const char *hold = text_of(a, o, "hold");
     struct state_jobs s = {
-        .instance = text_of(a, o, "instance"),
+        .instance = instance_of(a, o, instance),
         .hold = *hold ? hold : NULL,
         .updated_ms = number_of(o, "updated", 0),
         .has_mail = json_is_object(mail),
@@ -103,10 +114,10 @@ static void read_jobs(struct arena *a, const json_t *o, struct state *ret) {
     ret->jobs[ret->njobs++] = s;
 }
 
-static void read_backup(struct arena *a, const json_t *o, struct state *ret) {
+static void read_backup(struct arena *a, const json_t *o, const char *instance, struct state *ret) {
     const json_t *last = json_object_get(o, "last");
     struct state_backup b = {
-        .instance = text_of(a, o, "instance"),
+        .instance = instance_of(a, o, instance),
         .updated_ms = number_of(o, "updated", 0),
         .last_success_ms = number_of(o, "last_success", 0),
         .started_ms = number_of(last, "started", 0),
@@ -125,7 +136,8 @@ static void read_backup(struct arena *a, const json_t *o, struct state *ret) {
     ret->backups[ret->nbackups++] = b;
 }
 
-static void read_forward(struct arena *a, const json_t *o, struct state *ret) {
+static void read_forward(struct arena *a, const json_t *o, const char *instance,
+                         struct state *ret) {
     struct state_forward f = {
         .updated_ms = number_of(o, "updated", 0),
         .pid = number_of(o, "pid", 0),
@@ -146,22 +158,28 @@ static void read_forward(struct arena *a, const json_t *o, struct state *ret) {
         *ret->forward = f;
 }
 
-typedef void take_fn(struct arena *, const json_t *, struct state *);
+// What the files of all folders are read with.
+struct reading {
+    struct arena *arena;
+    const char *instance;
+    struct state *state;
+};
 
-static void read_text(const char *path, const char *text, size_t len, take_fn *take,
-                      struct arena *a, struct state *ret) {
+typedef void take_fn(struct arena *, const json_t *, const char *instance, struct state *);
+
+static void read_text(struct reading *r, const char *path, const char *text, size_t len,
+                      take_fn *take) {
     json_error_t problem;
     json_t *o = json_loadb(text, len, 0, &problem);
     if (json_is_object(o))
-        take(a, o, ret);
+        take(r->arena, o, r->instance, r->state);
     else
-        ret->problems[ret->nproblems++] = arena_printf(
-            a, "%s: %s%s", path, o ? "not an object" : "not JSON: ", o ? "" : problem.text);
+        r->state->problems[r->state->nproblems++] = arena_printf(
+            r->arena, "%s: %s%s", path, o ? "not an object" : "not JSON: ", o ? "" : problem.text);
     json_decref(o);
 }
 
-static void read_one(const char *folder, const char *name, take_fn *take, struct arena *a,
-                     struct state *ret) {
+static void read_one(struct reading *r, const char *folder, const char *name, take_fn *take) {
     char path[PATH_MAX], *text;
     size_t len;
     struct err e;
@@ -169,11 +187,36 @@ static void read_one(const char *folder, const char *name, take_fn *take, struct
     if (access(path, F_OK) < 0)
         return;
     if (file_read(path, FILE_MAX, &text, &len, &e) < 0) {
-        ret->problems[ret->nproblems++] = arena_text(a, e.text);
+        r->state->problems[r->state->nproblems++] = arena_text(r->arena, e.text);
         return;
     }
-    read_text(path, text, len, take, a, ret);
+    read_text(r, path, text, len, take);
     free(text);
+}
+
+// A list without doubles: x takes the place of one of the same instance and name, if it is newer.
+static void list_job(struct state *s, const struct state_job *x) {
+    for (size_t i = 0; i < s->nall_jobs; i++) {
+        const struct state_job *y = s->all_jobs[i];
+        if (strcmp(x->name, y->name) == 0 && strcmp(x->instance, y->instance) == 0) {
+            if (x->updated_ms > y->updated_ms)
+                s->all_jobs[i] = x;
+            return;
+        }
+    }
+    s->all_jobs[s->nall_jobs++] = x;
+}
+
+static void list_civicrm(struct state *s, const struct state_civicrm *x) {
+    for (size_t i = 0; i < s->nall_civicrm; i++) {
+        const struct state_civicrm *y = s->all_civicrm[i];
+        if (strcmp(x->name, y->name) == 0 && strcmp(x->instance, y->instance) == 0) {
+            if (x->updated_ms > y->updated_ms)
+                s->all_civicrm[i] = x;
+            return;
+        }
+    }
+    s->all_civicrm[s->nall_civicrm++] = x;
 }
 
 static void list_all(struct arena *a, struct state *s) {
@@ -186,16 +229,39 @@ static void list_all(struct arena *a, struct state *s) {
     s->all_civicrm = arena_alloc(a, sizeof(void *) * (ncivicrm + 1));
     for (size_t i = 0; s->all_jobs && s->all_civicrm && i < s->njobs; i++) {
         for (size_t k = 0; k < s->jobs[i].njobs; k++)
-            s->all_jobs[s->nall_jobs++] = &s->jobs[i].jobs[k];
+            list_job(s, &s->jobs[i].jobs[k]);
         for (size_t k = 0; k < s->jobs[i].ncivicrm; k++)
-            s->all_civicrm[s->nall_civicrm++] = &s->jobs[i].civicrm[k];
+            list_civicrm(s, &s->jobs[i].civicrm[k]);
     }
 }
 
-void state_read(char *const *folders, const char *run_dir, struct arena *arena, struct state *ret) {
+// Of one instance's mail and backups only what was written last counts.
+static void drop_older(struct state *s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->njobs; i++)
+        for (size_t k = 0; k < s->njobs; k++)
+            if (k != i && s->jobs[k].has_mail &&
+                strcmp(s->jobs[i].instance, s->jobs[k].instance) == 0 &&
+                (s->jobs[k].updated_ms > s->jobs[i].updated_ms ||
+                 (s->jobs[k].updated_ms == s->jobs[i].updated_ms && k < i)))
+                s->jobs[i].has_mail = false;
+    for (size_t i = 0; i < s->nbackups; i++) {
+        size_t k = 0;
+        while (k < n && strcmp(s->backups[i].instance, s->backups[k].instance) != 0)
+            k++;
+        if (k == n)
+            s->backups[n++] = s->backups[i];
+        else if (s->backups[i].updated_ms > s->backups[k].updated_ms)
+            s->backups[k] = s->backups[i];
+    }
+    s->nbackups = n;
+}
+
+void state_read(const struct state_options *o, struct arena *arena, struct state *ret) {
+    struct reading r = {arena, o->instance, ret};
     size_t n = 0;
     *ret = (struct state){0};
-    while (n < FOLDERS_MAX && folders[n])
+    while (n < FOLDERS_MAX && o->folders[n])
         n++;
     ret->jobs = arena_alloc(arena, sizeof *ret->jobs * (n + 1));
     ret->backups = arena_alloc(arena, sizeof *ret->backups * (n + 1));
@@ -203,9 +269,12 @@ void state_read(char *const *folders, const char *run_dir, struct arena *arena, 
     if (!ret->jobs || !ret->backups || !ret->problems)
         return;
     for (size_t i = 0; i < n; i++) {
-        read_one(folders[i], "jobs.json", read_jobs, arena, ret);
-        read_one(folders[i], "backup.json", read_backup, arena, ret);
+        if (o->jobs)
+            read_one(&r, o->folders[i], "jobs.json", read_jobs);
+        if (o->backups)
+            read_one(&r, o->folders[i], "backup.json", read_backup);
     }
-    read_one(run_dir, "forward.json", read_forward, arena, ret);
+    read_one(&r, o->run_dir, "forward.json", read_forward);
     list_all(arena, ret);
+    drop_older(ret);
 }

@@ -16,7 +16,8 @@ struct state_count {
 };
 
 struct state_job {
-    const char *name, *schedule;
+    const char *instance, *name, *schedule;
+    int64_t updated_ms; // of its folder
     int64_t next_ms, last_success_ms;
     bool running;
     const struct state_count *runs;
@@ -27,7 +28,8 @@ struct state_job {
 };
 
 struct state_civicrm {
-    const char *name;
+    const char *instance, *name;
+    int64_t updated_ms; // of its folder
     int64_t last_success_ms, failures_24h, unfinished_24h;
 };
 
@@ -66,7 +68,8 @@ struct state {
     size_t njobs;
     struct state_backup *backups; // one per folder that has a backup.json
     size_t nbackups;
-    const struct state_job **all_jobs; // of all folders
+    // Of all folders; what two of them tell of one instance is taken from the one written last.
+    const struct state_job **all_jobs;
     size_t nall_jobs;
     const struct state_civicrm **all_civicrm;
     size_t nall_civicrm;
@@ -75,8 +78,14 @@ struct state {
     size_t nproblems;
 };
 
-// Reads what is there in the folders (NULL-terminated) and in run_dir into the arena. Never fails:
-// what cannot be read is in ret->problems.
-void state_read(char *const *folders, const char *run_dir, struct arena *arena, struct state *ret);
+struct state_options {
+    char *const *folders; // NULL-terminated
+    const char *run_dir;  // where the log's forwarder tells of itself
+    const char *instance; // of a file that names none
+    bool jobs, backups;   // what is read
+};
+
+// Reads what is there into the arena. Never fails: what cannot be read is in ret->problems.
+void state_read(const struct state_options *o, struct arena *arena, struct state *ret);
 
 #endif

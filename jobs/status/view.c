@@ -39,8 +39,11 @@ static void check_forward(struct view *v) {
 int view_take(const struct view_options *o, struct view *ret, struct err *e) {
     struct view v = {.now_ms = clock_wall_ms(), .instance = o->instance ? o->instance : ""};
     v.running = statusfile_read(o->run_dir, &v.status, &v.why_not) == 0;
+    v.role = v.running && *v.status.role ? v.status.role : o->role;
     figures_read(o->cgroup_root, "/proc/self/cgroup", &v.figures);
-    state_read(o->state_dirs, o->run_dir, &v.arena, &v.state);
+    state_read(
+        &(struct state_options){o->state_dirs, o->run_dir, v.instance, !o->no_jobs, !o->no_backups},
+        &v.arena, &v.state);
     check_forward(&v);
     if (take_usage(&v, e) < 0) {
         view_free(&v);

@@ -11,14 +11,16 @@
 
 struct view_options {
     const char *run_dir;
-    char *const *state_dirs; // NULL-terminated
-    const char *cgroup_root; // "/sys/fs/cgroup"
-    const char *instance;    // "" when not configured
+    char *const *state_dirs;  // NULL-terminated
+    const char *cgroup_root;  // "/sys/fs/cgroup"
+    const char *instance;     // "" when not configured
+    bool no_jobs, no_backups; // leave these out
+    const char *role;         // of the configuration; that of a running civinit goes before it
 };
 
 struct view {
     struct arena arena;
-    const char *instance;
+    const char *instance, *role;
     int64_t now_ms;
     bool running;       // a civinit is there: `status` is valid
     struct err why_not; // else

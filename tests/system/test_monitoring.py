@@ -55,7 +55,7 @@ def expressions():
 def every_metric(t):
     """The names of all metrics that statusd can tell."""
     group = {"cgroup.controllers": "cpu memory\n", "memory.current": "1000\n", "memory.max": "5000\n", "memory.peak": "2000\n",
-             "memory.events": "oom_kill 1\n", "memory.stat": "anon 500\ninactive_file 100\n", "cpu.max": "50000 100000\n",
+             "memory.events": "max 3\noom_kill 1\n", "memory.stat": "anon 500\ninactive_file 100\n", "cpu.max": "50000 100000\n",
              "cpu.stat": "usage_usec 5\nnr_periods 5\nnr_throttled 1\nthrottled_usec 3\n", "pids.current": "3\n", "pids.max": "9\n"}
     for resource in ("cpu", "memory", "io"):
         group[f"{resource}.pressure"] = "some avg10=0 avg60=0 avg300=0 total=5\nfull avg10=0 avg60=0 avg300=0 total=2\n"
@@ -86,33 +86,6 @@ def test_rules_and_dashboard_name_metrics_that_exist(t):
         rules = " ".join(re.findall(r"expr: (.*)", f.read()))
     used = set(re.findall(r"civinit_[a-z0-9_]+", rules + " ".join(expressions())))
     t.equal(sorted(used - known), [], "metrics that statusd does not have")
-
-
-def test_every_expression_of_the_dashboard_is_understood(t):
-    if not shutil.which("prometheus"):
-        raise civitest.Skip("no prometheus")
-    port = civitest.free_port()
-    t.start("prometheus", f"--config.file={t.write('p.yml', 'scrape_configs: []')}", f"--storage.tsdb.path={t.path('tsdb')}",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")
-
-    def answers(path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as r:
-                return r.status, r.read().decode()
-        except urllib.error.HTTPError as e:
-            with e:
-                return e.code, e.read().decode()
-        except OSError:
-            return None
-    civitest.wait_for("Prometheus to be ready", lambda: (answers("/-/ready") or [0])[0] == 200, 120)
-    count = 0
-    for expression in expressions():
-        plain = expression.replace("$__rate_interval", "5m").replace("$instance", ".*")
-        t.lacks(plain, "$")
-        code, text = answers("/api/v1/query?query=" + urllib.parse.quote(plain))
-        t.equal((code, json.loads(text)["status"]), (200, "success"), f"{plain}: {text}")
-        count += 1
-    assert count > 20, count
 
 
 civitest.main(globals())

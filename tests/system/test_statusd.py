@@ -145,7 +145,7 @@ def test_metrics_of_services(t):
     t.lacks(text, 'civinit_service_ready_duration_seconds{service="router"}')
     t.equal(value(t, text, 'civinit_service_last_exit_code{service="apache"}'), 1)
     t.equal(value(t, text, 'civinit_service_last_exit_code{service="router"}'), 137)
-    t.match(text, r'^civinit_info\{version="[^"]+",role="web",main="apache"\} 1$')
+    t.match(text, r'^civinit_info\{version="[^"]+",role="web",main="apache",instance_name="demo"\} 1$')
 
 
 def test_openmetrics_is_parsed_by_a_strict_reader(t):
@@ -207,22 +207,22 @@ def test_jobs_and_backups(t):
     text = s.metrics()
     promtool_check(t, text)
     for name, want in {
-            'civinit_job_runs_total{job_name="civicrm",outcome="failure"}': 2,
-            'civinit_job_last_outcome{job_name="civicrm",outcome="failure"}': 1,
-            'civinit_job_last_outcome{job_name="civicrm",outcome="success"}': 0,
-            'civinit_job_last_success_timestamp_seconds{job_name="civicrm"}': 1767225500,
-            'civinit_job_last_duration_seconds{job_name="civicrm"}': 10.5,
-            'civinit_job_last_peak_memory_bytes{job_name="civicrm"}': 61440 * 1024,
-            'civinit_job_last_cpu_seconds{job_name="civicrm"}': 0.42,
-            'civinit_job_next_run_timestamp_seconds{job_name="civicrm"}': 1767225900,
-            'civinit_job_last_success_timestamp_seconds{job_name="never \\"ran\\""}': 0,
-            'civinit_job_running{job_name="never \\"ran\\""}': 1,
-            'civinit_civicrm_job_recent_failures{job_name="process_mailing"}': 3,
-            'civinit_civicrm_job_recent_unfinished{job_name="process_mailing"}': 1,
-            'civinit_mail_pending_recipients': 12,
-            'civinit_mail_oldest_due_seconds': 700,
-            'civinit_mail_recent_lost_recipients': 0,
-            'civinit_jobs_held{folder="0"}': 0,
+            'civinit_job_runs_total{job_name="civicrm",instance_name="demo",outcome="failure"}': 2,
+            'civinit_job_last_outcome{job_name="civicrm",instance_name="demo",outcome="failure"}': 1,
+            'civinit_job_last_outcome{job_name="civicrm",instance_name="demo",outcome="success"}': 0,
+            'civinit_job_last_success_timestamp_seconds{job_name="civicrm",instance_name="demo"}': 1767225500,
+            'civinit_job_last_duration_seconds{job_name="civicrm",instance_name="demo"}': 10.5,
+            'civinit_job_last_peak_memory_bytes{job_name="civicrm",instance_name="demo"}': 61440 * 1024,
+            'civinit_job_last_cpu_seconds{job_name="civicrm",instance_name="demo"}': 0.42,
+            'civinit_job_next_run_timestamp_seconds{job_name="civicrm",instance_name="demo"}': 1767225900,
+            'civinit_job_last_success_timestamp_seconds{job_name="never \\"ran\\"",instance_name="demo"}': 0,
+            'civinit_job_running{job_name="never \\"ran\\"",instance_name="demo"}': 1,
+            'civinit_civicrm_job_recent_failures{job_name="process_mailing",instance_name="demo"}': 3,
+            'civinit_civicrm_job_recent_unfinished{job_name="process_mailing",instance_name="demo"}': 1,
+            'civinit_mail_pending_recipients{instance_name="demo"}': 12,
+            'civinit_mail_oldest_due_seconds{instance_name="demo"}': 700,
+            'civinit_mail_recent_lost_recipients{instance_name="demo"}': 0,
+            'civinit_jobs_held{folder="0",instance_name="demo"}': 0,
             'civinit_backup_last_success_timestamp_seconds{instance_name="demo"}': 1767220000,
             'civinit_backup_last_duration_seconds{instance_name="demo"}': 1000,
             'civinit_backup_last_size_bytes{instance_name="demo"}': 1234567,
@@ -231,7 +231,7 @@ def test_jobs_and_backups(t):
             'civinit_status_problems': 0}.items():
         t.equal(value(t, text, name), want, name)
     s.put("state/jobs.json", dict(JOBS, hold="upgrade pending"))
-    t.equal(value(t, s.metrics(), 'civinit_jobs_held{folder="0"}'), 1)
+    t.equal(value(t, s.metrics(), 'civinit_jobs_held{folder="0",instance_name="demo"}'), 1)
     status = json.loads(s.get("/status")[1])
     t.equal(status["jobs"][0]["hold"], "upgrade pending")
     t.equal(status["jobs"][0]["jobs"][0]["last"]["outcome"], "failure")
@@ -328,8 +328,73 @@ def test_textfile(t):
     t.contains(done.stderr, "/nonexistent")
 
 
+def test_textfiles_of_many_share_a_folder(t):
+    os.makedirs(t.path("node"))
+    for instance in ("demo", "../abbey"):
+        s = Statusd(t)
+        s.put("state/jobs.json", dict(JOBS, instance=instance))
+        s.put("state/backup.json", dict(BACKUP, instance=instance))
+        for role in ("cron", "backup"):
+            extra = "[jobs]\n" if role == "cron" else "[backup]\n"
+            config = t.write(f"{role}.ini", "[container]\ninstance = ${NAME}\n" + f"[status]\nstate_dirs = {s.state_dir}\n{extra}")
+            done = t.run(STATUSD, "--config", config, "--textfile", t.path("node") + ("/" if role == "cron" else ""),
+                         env=dict(s.env, NAME=instance))
+            t.equal((done.returncode, done.stderr), (0, ""))
+    t.equal(sorted(os.listdir(t.path("node"))), ["civinit-___abbey-backup.prom", "civinit-___abbey-cron.prom",
+                                                 "civinit-demo-backup.prom", "civinit-demo-cron.prom"])
+    seen = set()
+    for name in os.listdir(t.path("node")):
+        with open(t.path("node", name)) as f:
+            lines = [line.rsplit(" ", 1)[0] for line in f if not line.startswith("#")]
+        t.equal(seen & set(lines), set(), "a sample that another file has too")
+        seen.update(lines)
+        # Of a state folder that both roles use each leaves only its own: the other's is an old copy.
+        t.equal({line.split("_")[1] for line in lines} - {"status"}, {"backup"} if "backup" in name else {"job", "jobs", "civicrm", "mail"})
+    t.equal([line for line in seen if "next_run" in line or "running" in line], [], "plans of a pod that has gone")
+
+
+def test_never_is_not_left_behind(t):
+    """A container that began with an empty folder does not know when the last success was."""
+    s = Statusd(t)
+    last = dict(BACKUP["last"], outcome="failure", bytes=0, raw_bytes=0, entries=0, verified=False)
+    s.put("state/backup.json", dict(BACKUP, last_success=None, last=last))
+    s.put("state/jobs.json", dict(JOBS, jobs=[dict(JOBS["jobs"][0], last_success=None)]))
+    text = t.run(STATUSD, "--config", s.config, "--print", env=s.env).stdout
+    t.equal(value(t, text, 'civinit_backup_last_success_timestamp_seconds{instance_name="demo"}'), 0)
+    t.run(STATUSD, "--config", s.config, "--textfile", t.path("x.prom"), env=s.env)
+    with open(t.path("x.prom")) as f:
+        left = f.read()
+    t.lacks(left, "civinit_backup_last_success")
+    t.lacks(left, "civinit_job_last_success")
+    t.lacks(left, "civinit_backup_last_raw_bytes")  # a run that failed is not a small backup
+    t.contains(left, 'civinit_backup_last_outcome{instance_name="demo",outcome="failure",role="web"} 1')
+
+
+def test_folders_of_one_instance(t):
+    """What two folders tell of one job, one instance's mail and backup: the newer one counts, each sample is there once."""
+    s = Statusd(t)
+    old = dict(JOBS, updated=1, jobs=[dict(JOBS["jobs"][0], next=5000), dict(JOBS["jobs"][0], name="other")], mail={"pending": 99},
+               civicrm=[dict(JOBS["civicrm"][0], failures_24h=9)])
+    for name, jobs, backup in (("a", old, dict(BACKUP, updated=1, last_success=1)), ("b", JOBS, BACKUP),
+                               ("c", old, dict(BACKUP, updated=1, last_success=1)), ("d", dict(JOBS, instance="abbey"), dict(BACKUP, instance="abbey"))):
+        s.put(f"{name}/jobs.json", jobs)
+        s.put(f"{name}/backup.json", backup)
+    config = t.write("web.ini", "[status]\nstate_dirs = " + " ".join(t.path(n) for n in "abcd") + "\n")
+    text = t.run(STATUSD, "--config", config, "--print", env=s.env).stdout
+    promtool_check(t, text)
+    names = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    t.equal(sorted(n for n in set(names) if names.count(n) > 1), [], "samples that are there twice")
+    for name, want in {'civinit_job_next_run_timestamp_seconds{job_name="civicrm",instance_name="demo"}': 1767225900,
+                       'civinit_mail_pending_recipients{instance_name="demo"}': 12, 'civinit_mail_pending_recipients{instance_name="abbey"}': 12,
+                       'civinit_civicrm_job_recent_failures{job_name="process_mailing",instance_name="demo"}': 3,
+                       'civinit_backup_last_success_timestamp_seconds{instance_name="demo"}': 1767220000}.items():
+        t.equal(value(t, text, name), want, name)
+    t.contains(text, 'civinit_job_last_duration_seconds{job_name="other",instance_name="demo"}')
+    t.equal(len(re.findall("^civinit_jobs_held", text, re.M)), 4)
+
+
 class Gateway(http.server.BaseHTTPRequestHandler):
-    def do_PUT(self):
+    def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.server.got.append((self.path, self.headers["Content-Type"], body))
         self.send_response(self.server.answer)
@@ -360,7 +425,7 @@ def test_push_once(t):
         done = t.run(STATUSD, "--config", s.config, "--push-once", env=s.env)
         t.equal((done.returncode, done.stderr), (0, ""))
         path, kind, body = server.got[0]
-        t.equal((path, kind), ("/metrics/job/civinit/instance/demo", "text/plain; version=0.0.4; charset=utf-8"))
+        t.equal((path, kind), ("/metrics/job/civinit/instance/demo/role/web", "text/plain; version=0.0.4; charset=utf-8"))
         t.contains(body, "civinit_backup_last_entries")
     s = Statusd(t, config="push =\ntextfile =\n")  # as the role files have them
     t.equal(t.run(STATUSD, "--config", s.config, "--push-once", env=s.env).returncode, 78)
@@ -384,7 +449,7 @@ def test_what_a_one_shot_pod_leaves_when_it_is_stopped(t):
         t.equal(s.process.wait(), 0, s.process.text())
         t.contains(server.got[0][2], "civinit_backup_last_success_timestamp_seconds")
     with open(t.path("left.prom")) as f:
-        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success"} 1')
+        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success",role="web"} 1')
 
 
 def test_report(t):
@@ -497,53 +562,7 @@ def test_a_one_shot_container_leaves_its_figures(t):
     t.write("go", "")
     t.equal(s.process.wait(), 0, s.process.text())
     with open(left) as f:
-        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success"} 1')
-
-
-def api(port, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as r:
-        return json.load(r)
-
-
-def query(port, expression):
-    with contextlib.suppress(OSError):
-        return api(port, "/api/v1/query?query=" + urllib.request.quote(expression))["data"]["result"]
-    return []
-
-
-def test_prometheus_scrapes_and_a_pushgateway_keeps(t):
-    if not shutil.which("prometheus") or not shutil.which("prometheus-pushgateway"):
-        raise civitest.Skip("no prometheus or no pushgateway")
-    push_port, port = civitest.free_port(), civitest.free_port()
-    t.start("prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{push_port}")
-    s = Statusd(t, config=f"push = http://127.0.0.1:{push_port}\n")
-    s.put("state/backup.json", BACKUP)
-
-    def pushed():
-        return t.run(STATUSD, "--config", s.config, "--push-once", env=s.env).returncode == 0
-    civitest.wait_for("the gateway to take a push", pushed)
-    os.unlink(t.path("state/backup.json"))
-    s.tell(("apache", {"restarts": 5}))
-    s.start()
-    config = t.write("prometheus.yml", f"""
-global:
-  scrape_interval: 1s
-scrape_configs:
-  - job_name: civinit
-    static_configs:
-      - targets: ["127.0.0.1:{s.port}"]
-  - job_name: gateway
-    honor_labels: true
-    static_configs:
-      - targets: ["127.0.0.1:{push_port}"]
-""")
-    t.start("prometheus", f"--config.file={config}", f"--storage.tsdb.path={t.path('tsdb')}",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")
-    got = civitest.wait_for("the scrape", lambda: query(port, 'civinit_service_restarts_total{service="apache"}'), 120)
-    t.equal(got[0]["value"][1], "5")
-    got = civitest.wait_for("what was pushed", lambda: query(port, "civinit_backup_last_entries"), 120)
-    t.equal(got[0]["value"][1], "4321")
-    t.equal((got[0]["metric"]["instance"], got[0]["metric"]["job"]), ("demo", "civinit"))
+        t.contains(f.read(), 'civinit_backup_last_outcome{instance_name="demo",outcome="success",role="role"} 1')
 
 
 civitest.main(globals())

@@ -63,6 +63,7 @@ Test(figures, version_2) {
     cr_expect_eq(c.memory_anon_bytes, 50000000);
     cr_expect_eq(c.memory_working_bytes, 100000000);
     cr_expect_eq(c.oom_kills, 2);
+    cr_expect_eq(c.limit_hits, 7);
     cr_expect_eq(c.cpu_us, 1500000);
     cr_expect_eq(c.cpu_limit_milli, 1500);
     cr_expect_eq(c.cpu_throttled_periods, 4);
@@ -101,6 +102,7 @@ Test(figures, version_1) {
         {"memory/docker/abc/memory.usage_in_bytes", "1000\n"},
         {"memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n"},
         {"memory/docker/abc/memory.max_usage_in_bytes", "3000\n"},
+        {"memory/docker/abc/memory.failcnt", "11\n"},
         {"memory/docker/abc/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"},
         {"memory/docker/abc/memory.stat", "cache 1\ntotal_inactive_file 400\ntotal_rss 500\n"},
         {"cpuacct/cpuacct.usage", "123456789\n"},
@@ -119,6 +121,7 @@ Test(figures, version_1) {
     cr_expect_eq(c.memory_peak_bytes, 3000);
     cr_expect_eq(c.memory_working_bytes, 600);
     cr_expect_eq(c.oom_kills, 5);
+    cr_expect_eq(c.limit_hits, 11);
     cr_expect_eq(c.cpu_us, 123456); // found at the mount's root
     cr_expect_eq(c.cpu_limit_milli, 500);
     cr_expect_eq(c.cpu_throttled_us, 5);

@@ -18,8 +18,13 @@ static struct view view_of(int64_t memory, int64_t cpu_ms, int processes) {
     v.status.n = 1;
     v.status.pid = 1;
     v.status.role = "web";
-    usage[0] = (struct proc_usage){memory, memory, cpu_ms, processes, processes};
-    usage[1] = (struct proc_usage){1 << 20, 1 << 20, 0, 1, 1};
+    usage[0] = (struct proc_usage){.rss_bytes = memory,
+                                   .pss_bytes = memory,
+                                   .largest_bytes = memory / 3,
+                                   .cpu_ms = cpu_ms,
+                                   .processes = processes,
+                                   .threads = processes};
+    usage[1] = (struct proc_usage){1 << 20, 1 << 20, 1 << 20, 0, 1, 1};
     return v;
 }
 
@@ -54,7 +59,7 @@ Test(history, percentiles_and_peaks) {
     cr_expect(near(history_memory(s, 950), 95 << 20, 6), "%lld", (long long)history_memory(s, 950));
     cr_expect_eq(s->memory_peak, 100 << 20);
     cr_expect_eq(history_memory(s, 1000), 100 << 20);
-    cr_expect_eq(s->per_process_peak, 25 << 20);
+    cr_expect_eq(s->per_process_peak, (100 << 20) / 3); // not a share of the sum
     cr_expect(near(history_cpu(s, 500), 100, 11), "%lld", (long long)history_cpu(s, 500));
     cr_expect_eq(s->cpu_peak, 2000);
     // The container, without figures of the kernel, is the sum of all.
