@@ -3,6 +3,7 @@
 #include "base/spawn.h"
 #include "base/text.h"
 #include "common/http.h"
+#include "probe/notify.h"
 #include "probe/probe.h"
 
 #include <assert.h>
@@ -240,9 +241,18 @@ static int prepare(struct probe *p, struct line *l, const struct probe_libraries
     return 0;
 }
 
+// For whoever looks meanwhile: in the log, and as the status of the civinit that started us.
+static void not_yet(const struct probe *p, const struct err *e) {
+    char text[ERR_TEXT + 32];
+    log_notice("not yet: %s", e->text);
+    snprintf(text, sizeof text, "STATUS=not yet: %s", e->text);
+    notify_send(text);
+}
+
 static int ask(const struct line *l, struct probe *p, struct err *e) {
     char took[32];
     int64_t ms;
+    p->not_yet = not_yet;
     if (probe_wait(p, l->wait_ms, &ms, e) < 0) {
         if (l->wait_ms && (e->code == EX_UNAVAILABLE || e->code == EX_NOPERM))
             err_wrap(e, "gave up after %s", text_ms(ms, took, sizeof took));

@@ -40,6 +40,8 @@ struct probe {
     const char *ca;           // http
     int status_min, status_max;
     char *const *command; // exec: argv
+    // Told while probe_wait goes on, now and then when e has changed; may be NULL.
+    void (*not_yet)(const struct probe *p, const struct err *e);
 };
 
 // The kind of a word ("mysql"), -1: none.

@@ -20,6 +20,8 @@ enum {
     LOCAL_LATER_MS = 45,
     HOT_MS = 500, // after something changed beside a socket
     HOT_PAUSE_MS = 5,
+    TELL_FIRST_MS = 1000,
+    TELL_MS = 5000,
 };
 
 int64_t probe_pause(enum obstacle why, int64_t elapsed_ms, bool local) {
@@ -49,6 +51,8 @@ struct waiting {
     int watch;        // inotify on its folder, -1: none
     int64_t hot_until;
     enum obstacle why;
+    int64_t tell_ms; // when it may tell again
+    char told[ERR_TEXT];
 };
 
 static void find_address(struct waiting *w) {
@@ -132,6 +136,16 @@ static int one(struct waiting *w, int64_t left, struct err *e) {
     return rc;
 }
 
+// What it still waits for, when that is something else, and not more often than people read.
+static void tell(struct waiting *w, int64_t elapsed_ms, const struct err *e) {
+    if (!w->p->not_yet || elapsed_ms < TELL_FIRST_MS || elapsed_ms < w->tell_ms ||
+        strcmp(w->told, e->text) == 0)
+        return;
+    w->tell_ms = elapsed_ms + TELL_MS;
+    snprintf(w->told, sizeof w->told, "%s", e->text);
+    w->p->not_yet(w->p, e);
+}
+
 static bool hopeless(const struct err *e) {
     return e->code == EX_CONFIG || e->code == EX_USAGE || e->code == EX_OSERR;
 }
@@ -146,6 +160,7 @@ int probe_wait(const struct probe *p, int64_t wait_ms, int64_t *ret_ms, struct e
         elapsed = clock_mono_ms() - begin;
         if (rc == 0 || hopeless(e) || elapsed >= wait_ms)
             break;
+        tell(&w, elapsed, e);
         if (w.watch < 0)
             watch_folder(&w);
         int64_t pause = pause_of(&w, elapsed), left = wait_ms - elapsed;

@@ -76,8 +76,9 @@ void view_verbose(const struct view *v, bool good, struct buf *out) {
     for (size_t i = 0; v->running && i < v->status.n; i++) {
         const struct statusfile_service *s = &v->status.services[i];
         bool fine = strcmp(s->state, "ready") == 0 || strcmp(s->state, "done") == 0;
-        buf_printf(out, "[%c] %s %s%s%s\n", fine ? '+' : '-', s->name, s->state,
-                   *s->reason ? ": " : "", s->reason);
+        const char *why = *s->reason || fine ? s->reason : s->status;
+        buf_printf(out, "[%c] %s %s%s%s\n", fine ? '+' : '-', s->name, s->state, *why ? ": " : "",
+                   why);
     }
     if (!v->running)
         buf_printf(out, "%s\n", v->why_not.text);

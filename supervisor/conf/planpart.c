@@ -180,7 +180,8 @@ static int plan_env(struct planpart *w, struct plan_service *s) {
             strncmp(x->key, "env.", 4) == 0)
             env_set(&v, x->key + 4, x->value);
     }
-    bool notify = s->ready.kind == CHECK_NOTIFY;
+    // A task has no readiness, but may tell what it waits for.
+    bool notify = s->ready.kind == CHECK_NOTIFY || s->task;
     if (notify)
         s->notify_env = env_room(&v, "NOTIFY_SOCKET", PLAN_NOTIFY_ROOM);
     s->envp = v.list;

@@ -5,6 +5,7 @@
 #include "run/control.h"
 #include "run/notify.h"
 #include "run/oom.h"
+#include "run/ready.h"
 #include "run/reap.h"
 #include "run/stop.h"
 
@@ -95,6 +96,9 @@ static void dispatch(struct sup *s, uint64_t what) {
         break;
     case LOOP_MAIN_PID:
         reap_main_pid(s, index);
+        break;
+    case LOOP_CHECK:
+        ready_check_said(s, index);
         break;
     case LOOP_OOM:
         oom_event(s);

@@ -11,6 +11,7 @@ enum loop_kind {
     LOOP_NOTIFY,   // index: of the service
     LOOP_READY_FD, // index: of the service
     LOOP_MAIN_PID, // index: of the service
+    LOOP_CHECK,    // index: of the service
     LOOP_OOM,
 };
 

@@ -59,7 +59,7 @@ static int open_socket(struct sup *s, struct svc *v, struct err *e) {
 }
 
 int notify_open(struct sup *s, struct svc *v, int *ret_write, struct err *e) {
-    if (v->def->ready.kind == CHECK_NOTIFY && v->notify_fd < 0)
+    if ((v->def->ready.kind == CHECK_NOTIFY || v->def->task) && v->notify_fd < 0)
         return open_socket(s, v, e);
     if (v->def->ready.kind != CHECK_FD)
         return 0;

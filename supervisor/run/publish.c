@@ -28,14 +28,38 @@ void publish_run_dir(struct sup *s) {
     mkdir(s->plan->run_dir, 0755);
 }
 
+// The first that a service still has to wait for before it can start, or NULL.
+static const char *needs(const struct sup *s, const struct svc *v) {
+    for (size_t i = 0; i < v->def->nafter; i++) {
+        const struct svc *o = &s->svc[v->def->after[i]];
+        if (o->state != SVC_READY && o->state != SVC_DONE)
+            return o->def->name;
+    }
+    return NULL;
+}
+
+// Why a service is not ready: for a state that nothing has gone wrong in, what it waits for.
+static const char *why(const struct sup *s, struct svc *v) {
+    const char *needed = v->state == SVC_DOWN && v->wanted ? needs(s, v) : NULL;
+    if (*v->reason || s->phase != SUP_RUNNING)
+        return v->reason;
+    if (needed)
+        snprintf(v->waits, sizeof v->waits, "waits for %s", needed);
+    else if (v->state == SVC_STARTING && !*v->waits && !v->def->task && v->def->ready.text)
+        snprintf(v->waits, sizeof v->waits, "waits for %s", v->def->ready.text);
+    return v->state == SVC_STARTING || needed ? v->waits : v->reason;
+}
+
 // Ready is the container whose every service is; else the first that is not is the reason.
 static bool is_ready(const struct sup *s, char *reason, size_t size) {
     for (size_t i = 0; i < s->n; i++) {
-        const struct svc *v = &s->svc[i];
+        struct svc *v = &s->svc[i];
         if (v->removed || v->state == SVC_READY || v->state == SVC_DONE)
             continue;
-        snprintf(reason, size, "%s: %s%s%s", v->def->name, svc_name(v->state),
-                 *v->reason ? ": " : "", v->reason);
+        const char *because = why(s, v);
+        because = *because ? because : v->status;
+        snprintf(reason, size, "%s: %s%s%s", v->def->name, svc_name(v->state), *because ? ": " : "",
+                 because);
         return false;
     }
     return true;
@@ -46,7 +70,7 @@ static int64_t wall_of(const struct sup *s, int64_t mono_ms) {
     return mono_ms ? clock_wall_ms() + mono_ms - s->now_ms : 0;
 }
 
-static void fill_line(const struct sup *s, const struct svc *v, struct statusfile_service *l) {
+static void fill_line(const struct sup *s, struct svc *v, struct statusfile_service *l) {
     *l = (struct statusfile_service){.name = v->def->name,
                                      .kind = v->def->task ? "task" : "service",
                                      .state = svc_name(v->state),
@@ -61,7 +85,7 @@ static void fill_line(const struct sup *s, const struct svc *v, struct statusfil
                                          v->state == SVC_BACKOFF ? wall_of(s, v->timer_ms) : 0,
                                      .oom = v->oom,
                                      .status = v->status,
-                                     .reason = v->reason};
+                                     .reason = why(s, v)};
 }
 
 void publish(struct sup *s) {

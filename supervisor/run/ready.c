@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "run/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,15 +44,15 @@ static int start(struct svc *v, const struct plan_check *k, struct err *e) {
         return -1;
     }
     v->check_fd = p[0];
-    v->check_late = false;
+    v->check_late = v->check_said = false;
     return 0;
 }
 
-// The last line that the check printed, into v->reason.
-static void last_words(struct svc *v) {
+// The last line that the check printed, into out; false: it has printed nothing since.
+static bool last_line(struct svc *v, char *out, size_t size, bool *ret_end) {
     char text[2048];
     size_t len = 0;
-    ssize_t n;
+    ssize_t n = -1;
     // As much as the buffer holds; more is dropped from its front.
     while (v->check_fd >= 0 && (n = read(v->check_fd, text + len, sizeof text - 1 - len)) > 0) {
         len += n;
@@ -64,8 +65,31 @@ static void last_words(struct svc *v) {
     while (len && (text[len - 1] == '\n' || text[len - 1] == ' '))
         text[--len] = 0;
     const char *line = strrchr(text, '\n') ? strrchr(text, '\n') + 1 : text;
-    const char *said = strstr(line, ": error: ");
-    sup_because(v, "%s", said ? said + 9 : line);
+    const char *said = strstr(line, ": error: "), *told = strstr(line, ": notice: ");
+    *ret_end = n == 0;
+    if (!len)
+        return false;
+    snprintf(out, size, "%s", said ? said + 9 : told ? told + 10 : line);
+    return true;
+}
+
+// What the check said last, into v->reason.
+static void last_words(struct svc *v) {
+    char text[SUP_REASON];
+    bool end;
+    bool new = last_line(v, text, sizeof text, &end);
+    sup_because(v, "%s", new ? text : v->check_said ? v->waits : "");
+}
+
+void ready_check_said(struct sup *s, size_t index) {
+    struct svc *v = index < s->n ? &s->svc[index] : NULL;
+    bool end;
+    if (!v || v->check_fd < 0 || v->state != SVC_STARTING)
+        return;
+    if (last_line(v, v->waits, sizeof v->waits, &end))
+        s->dirty = v->check_said = true;
+    if (end)
+        loop_ignore(s, v->check_fd);
 }
 
 static void not_ready(struct sup *s, struct svc *v) {
@@ -91,6 +115,8 @@ void ready_begin(struct sup *s, struct svc *v) {
         if (start(v, k, &e) < 0) {
             sup_because(v, "%s", e.text);
             not_ready(s, v);
+        } else {
+            loop_watch(s, v->check_fd, LOOP_CHECK, v - s->svc);
         }
     }
 }
@@ -175,6 +201,8 @@ void ready_check_ended(struct sup *s, struct svc *v, int status) {
         *v->reason = 0;
         sup_feed(s, v, SVC_IS_READY);
     } else if (v->state == SVC_STARTING && v->def->ready.kind == CHECK_EXEC) {
+        s->dirty |= strcmp(v->waits, v->reason) != 0;
+        snprintf(v->waits, sizeof v->waits, "%s", v->reason);
         v->check_ms = s->now_ms + v->check_pause_ms;
         v->check_pause_ms = v->check_pause_ms * 2 < LAST_PAUSE ? v->check_pause_ms * 2 : LAST_PAUSE;
     } else if (v->state == SVC_STARTING) {

@@ -21,6 +21,9 @@ void ready_health_anew(struct sup *s, struct svc *v);
 // The ready timeout is over.
 void ready_late(struct sup *s, struct svc *v);
 
+// The readiness check of service number `index` has printed something: why it still waits.
+void ready_check_said(struct sup *s, size_t index);
+
 // A check has ended (wait status).
 void ready_check_ended(struct sup *s, struct svc *v, int status);
 

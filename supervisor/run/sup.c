@@ -118,6 +118,8 @@ static void arm_again(struct sup *s, struct svc *v) {
 static void act(struct sup *s, struct svc *v, unsigned actions) {
     if (actions & SVC_FORGET)
         forget(v);
+    if ((actions & SVC_FORGET) && v->def->task)
+        notify_close(s, v);
     if (actions & SVC_ARM_AGAIN)
         arm_again(s, v);
     if (actions & SVC_ARM_STOP)
@@ -139,6 +141,8 @@ void sup_feed(struct sup *s, struct svc *v, enum svc_event event) {
         v->cause = CAUSE_NONE;
     if (step.next == SVC_STARTING)
         *v->reason = 0;
+    if (step.next != from)
+        *v->waits = 0;
     bool born = !(step.actions & SVC_SPAWN) || launch(s, v) == 0;
     act(s, v, step.actions);
     if (from != step.next) {

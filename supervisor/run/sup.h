@@ -66,6 +66,8 @@ struct svc {
     int notify_fd;      // receives its sd_notify datagrams
     int out[2], err[2]; // pipes to civinit-log: read end, write end; -1: inherits
     char status[SUP_STATUS], reason[SUP_REASON];
+    char waits[SUP_REASON]; // before it is ready: what for, in our words or in its check's
+    bool check_said;        // in its check's
 };
 
 enum sup_phase {

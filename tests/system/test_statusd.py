@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -510,7 +511,6 @@ def test_all_addresses_of_both_families(t):
     s.process = t.start(STATUSD, "--listen", ":0", env=s.env)
     s.port = int(s.process.wait_text(r"listening on port (\d+)")[1])
     t.equal(s.get("/livez")[0], 200)
-    import socket
     with contextlib.suppress(OSError), socket.create_connection(("::1", s.port), 60) as c:
         c.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         t.contains(c.makefile().read(), "200 OK")
@@ -550,6 +550,54 @@ def test_under_a_real_civinit(t):
     t.match(s.metrics(), r'^civinit_service_last_exit_code\{service="late"\} 137$')
     s.process.signal(signal.SIGTERM)
     s.process.wait()
+
+
+def test_readyz_says_what_is_waited_for(t):
+    """For each service that is not ready, what it waits for, and what stands in the way there."""
+    port = civitest.free_port()
+    s = under_civinit(t, f"""[service main]
+command = sleep 1000
+[service server]
+command = sleep 1000
+ready = tcp:127.0.0.1:{port}
+ready_timeout = 150s
+[service page]
+command = sleep 1000
+after = server
+[service word]
+command = sleep 1000
+ready = notify
+ready_timeout = 150s
+[service asked]
+command = sleep 1000
+ready = exec:sh -c 'echo still warming up; exit 1'
+ready_timeout = 150s
+[task wait]
+command = {civitest.program("civinit-probe")} tcp 127.0.0.1:{port} --wait 150s
+timeout = 150s
+[service crash]
+command = sh -c 'exit 3'
+restart = always
+backoff = 100s
+""")
+    wanted = ["[-] server starting: not yet: refused: 127.0.0.1:%d: Connection refused" % port, "[-] page down: waits for server",
+              "[-] word starting: waits for notify", "[-] asked starting: still warming up",
+              "[-] wait starting: not yet: refused: 127.0.0.1:%d: Connection refused" % port]
+
+    def told():
+        lines = s.get("/readyz?verbose")[1].splitlines()
+        return all(w in lines for w in wanted) and any(line.startswith("[-] crash backoff: exited with 3") for line in lines)
+    try:
+        civitest.wait_for("every reason", told)
+    except civitest.Late as e:
+        raise civitest.Late(f"{e}:\n{s.get('/readyz?verbose')[1]}") from None
+    t.match(s.get("/readyz")[1], r"^container starting: ")
+    listener = socket.create_server(("127.0.0.1", port))
+    t.defer(listener.close)
+    civitest.wait_for("the page", lambda: "[+] page ready" in s.get("/readyz?verbose")[1])
+    text = s.get("/readyz?verbose")[1]
+    t.contains(text, "[+] server ready\n")
+    t.match(text, r"^\[\+\] wait done: exited with 0 ")
 
 
 def test_a_one_shot_container_leaves_its_figures(t):
