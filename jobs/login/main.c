@@ -1,4 +1,5 @@
 // civinit-probe-login: the kinds of civinit-probe that need libmysqlclient and libcurl.
+#include "base/statusfile.h"
 #include "base/text.h"
 #include "common/db.h"
 #include "common/http.h"
@@ -6,8 +7,10 @@
 #include "conf/conf.h"
 #include "probe/probe.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 static int try_mysql(const struct probe *p, enum obstacle *ret_why, struct err *e) {
     autodb struct db *db = NULL;
@@ -77,7 +80,7 @@ static int set_mysql(struct probe *p, const struct line *l, struct conf *c, stru
     if (l->target && set_db_target(p, l->target, e) < 0)
         return -1;
     if (!p->db.host && !p->db.socket)
-        return err_set(e, EX_USAGE, "mysql needs a target or --config");
+        return err_set(e, EX_USAGE, "mysql needs a target or --config (no civinit runs here)");
     if (l->user)
         p->db.user = l->user;
     if (l->password_file)
@@ -97,7 +100,7 @@ static int set_mail(struct probe *p, const struct line *l, struct conf *c, struc
     if (l->target)
         p->mail.url = l->target;
     if (!p->mail.url)
-        return err_set(e, EX_USAGE, "%s needs a URL or --config", l->kind);
+        return err_set(e, EX_USAGE, "%s needs a URL or --config (no civinit runs here)", l->kind);
     if (l->user)
         p->mail.user = l->user;
     if (l->password_file)
@@ -111,8 +114,24 @@ static int set_mail(struct probe *p, const struct line *l, struct conf *c, struc
     return 0;
 }
 
-static int load(struct conf *c, const struct line *l, struct err *e) {
+// Who is asked for without a word is who the container is about: CIVINIT_CONFIG, else the
+// configuration of the civinit that runs here. NULL: there is none.
+static const char *own_config(struct conf *c) {
+    struct statusfile f;
+    const char *path = getenv("CIVINIT_CONFIG");
+    if (path && *path)
+        return path;
+    if (statusfile_read(statusfile_run_dir(), &f, NULL) < 0)
+        return NULL;
+    path = *f.config && access(f.config, R_OK) == 0 ? arena_text(&c->arena, f.config) : NULL;
+    statusfile_free(&f);
+    return path;
+}
+
+static int load(struct conf *c, struct line *l, struct err *e) {
     static const char *const database[] = {"database", NULL}, *const mail[] = {"mail", NULL};
+    if (!l->config && !l->target)
+        l->config = own_config(c);
     if (!l->config)
         return 0;
     const char *path = conf_path(c, l->config);
@@ -120,7 +139,7 @@ static int load(struct conf *c, const struct line *l, struct err *e) {
                 : err_set(e, EX_OSERR, "out of memory");
 }
 
-static int prepare(struct probe *p, const struct line *l, struct err *e) {
+static int prepare(struct probe *p, struct line *l, struct err *e) {
     static struct conf c; // the probe points into it until the program ends
     if (p->kind == PROBE_HTTP) {
         p->try = try_https;

@@ -99,7 +99,7 @@ struct line {
 // which civinit-probe becomes for them.
 struct probe_libraries {
     // Fills p in from l; what p points to lives on.
-    int (*prepare)(struct probe *p, const struct line *l, struct err *e);
+    int (*prepare)(struct probe *p, struct line *l, struct err *e);
 };
 
 // The whole program; libraries NULL: becomes civinit-probe-login when they are needed.

@@ -40,8 +40,8 @@ static int no_role(const char *role, const char *path) {
     enum {
         MOST = 64
     };
-    static const char *const verbs[] = {"check", "status", "ready",   "live",   "start",
-                                        "stop",  "exec",   "restart", "reload", "help"};
+    static const char *const verbs[] = {"check", "status",  "ready",  "live",   "start", "stop",
+                                        "exec",  "restart", "reload", "report", "help"};
     const char *list[MOST + 1] = {0};
     char names[MOST][64], folder[4096];
     size_t n = 0;
@@ -69,6 +69,18 @@ static int no_role(const char *role, const char *path) {
     return EX_USAGE;
 }
 
+// Where Kubernetes shows why a container did not even begin: the problems too, not only their
+// number.
+static void tell_termination_log(const struct conf *c, const struct err *e) {
+    autofile FILE *f =
+        access("/dev/termination-log", W_OK) == 0 ? fopen("/dev/termination-log", "we") : NULL;
+    for (size_t i = 0; f && c && i < c->nproblems; i++)
+        fprintf(f, "%s\n", c->problems[i]);
+    if (f)
+        fprintf(f, "%s\n", e->text);
+}
+
+// The plan; -1: what is wrong has been told.
 static int load(struct plan *p, struct plan_options *o, struct err *e) {
     struct conf c = {0};
     int rc = conf_load_strict(&c, o->config, plan_sections, e);
@@ -79,21 +91,17 @@ static int load(struct plan *p, struct plan_options *o, struct err *e) {
     if (rc == 0 && c.nproblems)
         rc = err_set(e, EX_CONFIG, "%s: %zu problem%s in the configuration", o->config, c.nproblems,
                      c.nproblems == 1 ? "" : "s");
+    if (rc < 0) {
+        log_error("%s", e->text);
+        tell_termination_log(&c, e);
+    }
     conf_free(&c);
     return rc;
 }
 
-// Where Kubernetes shows why a container did not even begin.
-static void tell_termination_log(const struct err *e) {
-    autofile FILE *f =
-        access("/dev/termination-log", W_OK) == 0 ? fopen("/dev/termination-log", "we") : NULL;
-    if (f)
-        fprintf(f, "%s\n", e->text);
-}
-
 static int fail(const struct err *e) {
     log_error("%s", e->text);
-    tell_termination_log(e);
+    tell_termination_log(NULL, e);
     return e->code;
 }
 
@@ -136,5 +144,5 @@ int cli_run(int argc, char **argv) {
         return supervise(p, &o);
     plan_free(p);
     free(p);
-    return fail(&e);
+    return e.code;
 }

@@ -162,6 +162,8 @@ static int plan_env(struct planpart *w, struct plan_service *s) {
     env_init(&v, &w->p->arena, environ);
     env_set(&v, "NOTIFY_SOCKET", NULL);
     env_set(&v, "CIVINIT_RUN_DIR", w->p->run_dir);
+    if (*w->p->config == '/') // else it would depend on where the process is
+        env_set(&v, "CIVINIT_CONFIG", w->p->config);
     s->grace_env = env_room(&v, "CIVINIT_GRACE", PLAN_GRACE_ROOM);
     if (s->set_user) { // a number without an entry has no name, and the home that containers give
                        // it

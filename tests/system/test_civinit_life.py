@@ -279,6 +279,16 @@ def test_termination_log(t):
     t.match(open(path).read(), r"^ends with 4: main service m: exited with 4 after \S+\n$")
 
 
+def test_termination_log_of_a_wrong_configuration(t):
+    """Kubernetes shows what is wrong, not only that something is."""
+    os.makedirs(t.path("dev"))
+    why = t.write("dev/termination-log", "")
+    t.run("cp", "-a", "/dev/null", t.path("dev"))
+    c = Container(t, "[service m]\ncomand = true\n", wrap=("sh", "-c", f"mount --bind {t.path('dev')} /dev && exec \"$@\"", "sh"))
+    t.equal(c.wait(), 78, "exit code")
+    t.match(open(why).read(), r"\A\S+role.ini:2: \[service m\] comand: unknown key; did you mean \"command\"\?\n.*1 problem in the configuration\n\Z")
+
+
 def test_tasks(t):
     c = Container(t, """
 [task one]

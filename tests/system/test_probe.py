@@ -2,6 +2,7 @@
 """civinit-probe against real servers: MariaDB, SMTP, Dovecot, sockets and names."""
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -66,6 +67,25 @@ def test_mysql_takes_all_from_the_role_file(t):
     t.equal(done.returncode, 78)
     t.contains(done.stderr, "password_file")  # the nearest known key
     says(t, probe(t, "mysql", "--config", t.write("no.ini", "[database]\nuser = x\n")), 78, "neither host nor socket")
+
+
+def test_mysql_alone_takes_the_container_s_own_role(t):
+    """civinit-probe mysql, and nothing more: as a service of civinit, beside it, and where there is none."""
+    server, password = database(t)
+    ini = t.write("web.ini", f"[database]\nsocket = {server.socket}\nuser = site\npassword_file = {password}\n"
+                             f"[container]\nmain = m\n[task db]\ncommand = {PROBE} mysql -v --wait 60s\n"
+                             "[service m]\ncommand = sleep 1000\nafter = db\n")
+    nobody = {"CIVINIT_RUN_DIR": t.path("none"), "CIVINIT_CONFIG": None}
+    beside = {"CIVINIT_RUN_DIR": t.path("run"), "CIVINIT_CONFIG": None}
+    says(t, t.run(PROBE, "mysql", env=nobody), 64, "mysql needs a target or --config")
+    says(t, t.run(PROBE, "mysql", env={**nobody, "CIVINIT_CONFIG": ini}), 0, "")
+    c = t.start(civitest.program("civinit"), ini, env=beside)
+    c.wait_text("task db: done")
+    t.contains(c.text(), f"mysql unix:{server.socket}: ready after")
+    says(t, t.run(PROBE, "mysql", env=beside), 0, "")
+    says(t, t.run(PROBE, "smtp", env=beside), 78, "smtp is missing")
+    c.signal(signal.SIGTERM)
+    t.equal(c.wait(), 0, c.text())
 
 
 def test_mysql_names_what_is_in_the_way(t):
