@@ -143,9 +143,8 @@ static void tini_help(FILE *to) {
 
 static void tini_environment(struct exec_options *o) {
     const char *verbosity = getenv("TINI_VERBOSITY");
-    int64_t n;
-    if (verbosity && text_int(verbosity, 0, 3, &n, NULL) == 0)
-        o->verbosity = (int)n;
+    if (verbosity) // also what is no number: 0, as there
+        o->verbosity = (int)strtol(verbosity, NULL, 10);
     o->subreaper = getenv("TINI_SUBREAPER") != NULL;
     o->group = getenv("TINI_KILL_PROCESS_GROUP") != NULL;
 }

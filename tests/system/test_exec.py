@@ -175,6 +175,10 @@ def test_beside_the_real_ones(t):
             t.equal(got.returncode, want.returncode, f"{name} {arguments}: {got.stderr}")
             if arguments not in (["-h"], ["--version", "x"]):
                 t.equal(got.stdout, want.stdout, f"{name} {arguments}")
+    for variable in ("TINI_VERBOSITY", "TINI_SUBREAPER", "TINI_KILL_PROCESS_GROUP"):
+        for value in ("", "0", "1", "2", "9", "x"):
+            want, got = (t.run(program, "true", env={variable: value}).stderr for program in (shutil.which("tini"), t.path("tini")))
+            t.equal(bool(got), bool(want) or (value in ("2", "9") and variable == "TINI_VERBOSITY"), f"{variable}={value}: {got!r}, {want!r}")
     for setsid in ("0", "1", "x"):
         want, got = (t.run(*NS, program, *SH, "echo $(ps -o pid=,ppid=,pgid=,sid= -p $$)", env={"DUMB_INIT_SETSID": setsid}).stdout
                      for program in (shutil.which("dumb-init"), t.path("dumb-init")))
