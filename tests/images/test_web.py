@@ -132,10 +132,11 @@ class Blocked:
         self.group = group
         self.answers = [None] * count
         self.threads = [threading.Thread(target=self.ask, args=(address, n), daemon=True) for n in range(count)]
-        for thread in self.threads:
+        # One after the other: PHP-FPM (ondemand) may start too few workers for several at the same moment.
+        for n, thread in enumerate(self.threads):
             thread.start()
-        pods.wait_for("PHP to work on the requests",
-                      lambda: len(glob.glob(f"{self.state}/{group}.[0-9]*")) >= (running or count))
+            begun = min(n + 1, running or count)
+            pods.wait_for("PHP to work on the request", lambda: len(glob.glob(f"{self.state}/{group}.[0-9]*")) >= begun)
 
     def ask(self, address, n):
         self.answers[n] = get(address, f"/block.php?group={self.group}&n={n}", seconds=300)
