@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 enum {
     TERM_MS = 5000,   // from SIGTERM to SIGKILL when a command is ended
@@ -276,9 +278,28 @@ void run_judge(struct run *r, const struct run_end *end) {
         run_result(r, RESULT_FAILURE, exit, "exited with %d", exit);
 }
 
+// Why a URL failed: what the helper said last, at the end of what was kept of its output.
+static void judge_url(struct run *r, const struct run_end *end, int output) {
+    static const char prefix[] = "civinit-jobs-helper: error: url: ";
+    char text[sizeof r->o.reason + sizeof prefix + 1];
+    int code = WIFEXITED(end->status) ? WEXITSTATUS(end->status) : 0;
+    if (!code || end->failed_to_start || end->timed_out || end->lost || end->replaced)
+        return;
+    off_t size = lseek(output, 0, SEEK_END), most = sizeof text - 1;
+    ssize_t n = pread(output, text, (size_t)most, size > most ? size - most : 0);
+    while (n > 0 && text[n - 1] == '\n')
+        n--;
+    text[n > 0 ? n : 0] = 0;
+    char *line = strrchr(text, '\n');
+    line = line ? line + 1 : text;
+    if (strncmp(line, prefix, sizeof prefix - 1) == 0)
+        run_result(r, RESULT_FAILURE, code, "%s", line + sizeof prefix - 1);
+}
+
 static void run_plain(struct run *r) {
     char why[400];
     struct run_end end;
+    autoclose int output = r->job->url ? memfd_create("output", MFD_CLOEXEC) : -1;
     if (!run_gates(r, why, sizeof why)) {
         run_result(r, RESULT_HELD, EX_UNAVAILABLE, "%s", why);
         return;
@@ -291,8 +312,10 @@ static void run_plain(struct run *r) {
         run_result(r, RESULT_FAILURE, e.code, "%s", e.text);
         return;
     }
-    run_command(r, argv, -1, &end);
+    run_command(r, argv, output, &end);
     free(argv);
+    if (output >= 0)
+        judge_url(r, &end, output);
     run_judge(r, &end);
 }
 

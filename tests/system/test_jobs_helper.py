@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 """civinit-jobs-helper on MariaDB with tables of CiviCRM's shape (tests/civicrm has the real one)."""
-import http.server
 import json
 import os
 import sys
-import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import civitest
 import mariadb
 from civicrmtables import MAILINGS, TABLES
 from mariadb import shared_end  # noqa: F401
+from webserver import Web
 
 class Site:
     """A database of its own on the file's server, and a configuration that leads to it."""
@@ -369,32 +368,6 @@ def test_backlog_elsewhere(t):
     t.equal(got["civicrm"], [])
     t.contains(got["missing"], "civicrm_mailing_job")
     t.contains(got["missing"], "civicrm_job")
-
-
-class Web:
-    """An HTTP server that answers with (status, body) and keeps what it was asked."""
-
-    def __init__(self, t, status=200, body=""):
-        self.status, self.body, self.asked = status, body, []
-        web = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def answer(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                web.asked.append((self.command, self.path, dict(self.headers), self.rfile.read(length).decode()))
-                body = web.body.encode()
-                self.send_response(web.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            do_GET = do_POST = answer
-
-            def log_message(self, *args):
-                pass
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        t.defer(self.server.shutdown)
 
 
 def test_url(t):

@@ -11,6 +11,7 @@ import civitest
 import mariadb
 from civitest import wait_for
 from mariadb import shared_end  # noqa: F401
+from pid1 import Container
 
 JOBS = civitest.program("civinit-jobs")
 TABLES = """
@@ -129,6 +130,43 @@ def test_two_pods_at_once(t):
     t.write("go", "")
     t.equal(first.wait(), 0)
     t.equal(t.run(JOBS, "lock", "--config", c, "jobs", "--wait", "1m", "--", "sh", "-c", "exit 4").returncode, 4)
+
+
+def test_a_task_in_one_pod_at_a_time(t):
+    """[task] lock = jobs: two containers start together, the task runs in one after the other, and no job meanwhile."""
+    site = Site(t)
+    jobs = site.config(FINISH)
+    ini = f"""
+[container]
+main = app
+[database]
+socket = {site.server.socket}
+user = {site.name}
+password_file = {site.password}
+names = {site.name}
+[task upgrade]
+lock = jobs
+timeout = 5m
+command = sh -c 'echo begin >>{t.dir}/steps; while [ ! -e {t.dir}/go ]; do sleep 0.02; done; echo end >>{t.dir}/steps'
+[service app]
+command = sleep 1000
+after = upgrade
+"""
+    first = Container(t, ini, pid1=False, name="first")
+    wait_for("the task", lambda: os.path.exists(t.path("steps")))
+    second = Container(t, ini, pid1=False, name="second")
+    wait_for("the second to ask for the lock",
+             lambda: site.server.sql("SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT GET_LOCK%'"), every=0.05)
+    r = t.run(JOBS, "run", "--once", "--config", jobs)
+    t.equal(r.returncode, 75, r.stderr)
+    t.match(r.stderr, rf'outcome=skipped reason="the lock is held by {os.uname().nodename}')
+    t.write("go", "")
+    for c in first, second:
+        c.wait_container("ready")
+        c.ends()
+    with open(t.path("steps")) as f:
+        t.equal(f.read().split(), ["begin", "end"] * 2)
+    t.equal(t.run(JOBS, "run", "--once", "--config", jobs).returncode, 0)
 
 
 def test_a_connection_that_is_killed_is_a_lost_lock(t):
