@@ -15,9 +15,9 @@
 
 // One row that is held. Dates as SQL literals in UTC, or "NULL".
 struct held {
-    char what; // 'm' civicrm_mailing_job, 'j' civicrm_job
+    char what; // 'm' civicrm_mailing_job, 'j' civicrm_job, 'r' civicrm_job that ran by itself
     int64_t id;
-    char was[24], ours[24]; // of scheduled_run_date, for 'j'
+    char was[24], ours[24]; // of scheduled_run_date, for 'j' and 'r'
 };
 
 struct held_list {
@@ -273,6 +273,41 @@ int hold_begin(struct helper *h, bool mailings, bool smtp, bool imap, struct hol
     return 0;
 }
 
+// Of those that ran, each that is not put off by somebody else's will. CiviCRM clears a date that
+// has come only when it finds the job due by itself: what was is "none".
+static int find_ran(struct helper *h, const char *ids, struct held_list *l, struct err *e) {
+    autorows struct db_rows rows = {0};
+    if (db_queryf(h->db, &rows, e,
+                  "SELECT id, NOW() + INTERVAL 1 DAY FROM civicrm_job WHERE id IN (%s) AND "
+                  "COALESCE(scheduled_run_date <= NOW(), 1) FOR UPDATE",
+                  ids) < 0)
+        return -1;
+    for (size_t i = 0; i < rows.n; i++) {
+        struct held row = {'r', helper_number(&rows, i, 0), "NULL", "NULL"};
+        literal(row.ours, sizeof row.ours, helper_row(&rows, i)[1]);
+        if (list_add(l, &row, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int hold_ran(struct helper *h, const char *ids, struct err *e) {
+    autolist struct held_list l = {0};
+    int table = table_ready(h, e);
+    if (table == 0)
+        return err_set(e, EX_NOPERM, "the account may not create the table civinit_mail_hold");
+    if (table < 0 || db_query(h->db, "START TRANSACTION", NULL, e) < 0)
+        return -1;
+    if (find_ran(h, ids, &l, e) < 0 || table_write(h, &l, e) < 0)
+        return rollback(h);
+    for (size_t i = 0; i < l.n; i++)
+        if (db_queryf(h->db, NULL, e,
+                      "UPDATE civicrm_job SET scheduled_run_date = %s WHERE id = %lld",
+                      l.rows[i].ours, (long long)l.rows[i].id) < 0)
+            return rollback(h);
+    return db_query(h->db, "COMMIT", NULL, e) < 0 ? rollback(h) : 0;
+}
+
 // ---- putting back ----
 
 static int resume_mailings(struct helper *h, const struct held_list *l, struct hold_count *ret,
@@ -294,11 +329,12 @@ static int resume_mailings(struct helper *h, const struct held_list *l, struct h
     return 0;
 }
 
-static int resume_jobs(struct helper *h, const struct held_list *l, struct hold_count *ret,
-                       struct err *e) {
+// kinds: of rows, "jr" or one of them.
+static int resume_jobs(struct helper *h, const struct held_list *l, const char *kinds,
+                       struct hold_count *ret, struct err *e) {
     for (size_t i = 0; i < l->n; i++) {
         const struct held *r = &l->rows[i];
-        if (r->what != 'j')
+        if (!strchr(kinds, r->what))
             continue;
         if (db_queryf(h->db, NULL, e,
                       "UPDATE civicrm_job SET scheduled_run_date = %s WHERE id = %lld AND "
@@ -327,9 +363,21 @@ int hold_end(struct helper *h, struct hold_count *ret, struct err *e) {
     if (db_query(h->db, "START TRANSACTION", NULL, e) < 0)
         return -1;
     if (table_read(h, &l, e) < 0 || file_load(h, &l, e) < 0 || resume_mailings(h, &l, ret, e) < 0 ||
-        resume_jobs(h, &l, ret, e) < 0 || forget(h, e) < 0)
+        resume_jobs(h, &l, "jr", ret, e) < 0 || forget(h, e) < 0)
         return rollback(h);
     if (path && unlink(path) < 0 && errno != ENOENT)
         log_warning("%s: %s", path, strerror(errno));
+    return 0;
+}
+
+int hold_ran_end(struct helper *h, struct err *e) {
+    autolist struct held_list l = {0};
+    struct hold_count count = {0};
+    if (db_query(h->db, "START TRANSACTION", NULL, e) < 0)
+        return -1;
+    if (table_read(h, &l, e) < 0 || resume_jobs(h, &l, "r", &count, e) < 0 ||
+        db_query(h->db, "DELETE FROM civinit_mail_hold WHERE what = 'r'", NULL, e) < 0 ||
+        db_query(h->db, "COMMIT", NULL, e) < 0)
+        return rollback(h);
     return 0;
 }

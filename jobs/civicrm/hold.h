@@ -35,4 +35,9 @@ int hold_begin(struct helper *h, bool mailings, bool smtp, bool imap, struct hol
 // instance is held. *ret counts the rows that changed.
 int hold_end(struct helper *h, struct hold_count *ret, struct err *e);
 
+// Scheduled jobs that ran in processes of their own (ids: "3,14") are not due, until hold_ran_end:
+// for the run of the rest. Remembered as above, but only in the table; hold_end puts them back too.
+int hold_ran(struct helper *h, const char *ids, struct err *e);
+int hold_ran_end(struct helper *h, struct err *e);
+
 #endif

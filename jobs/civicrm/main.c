@@ -151,6 +151,18 @@ static int cmd_recover(struct helper *h, const struct options *o, struct err *e)
     return put_back(h, "recovered", e);
 }
 
+static int cmd_hold_ran(struct helper *h, const struct options *o, struct err *e) {
+    const char *ids = o->args[0];
+    if (!*ids || strspn(ids, "0123456789,") != strlen(ids) || *ids == ',' || strstr(ids, ",,") ||
+        ids[strlen(ids) - 1] == ',')
+        return err_set(e, EX_USAGE, "hold-ran: \"%s\" is not like 3,14", ids), EX_USAGE;
+    return helper_connect(h, READ_MS, e) < 0 || hold_ran(h, ids, e) < 0 ? e->code : 0;
+}
+
+static int cmd_release_ran(struct helper *h, const struct options *o, struct err *e) {
+    return helper_connect(h, READ_MS, e) < 0 || hold_ran_end(h, e) < 0 ? e->code : 0;
+}
+
 static int cmd_url(struct helper *h, const struct options *o, struct err *e) {
     return request_job(h, o->args[0], e) < 0 ? e->code : 0;
 }
@@ -189,6 +201,8 @@ static const struct command {
     {"due", cmd_due, 0, 0, "   the scheduled jobs that are due"},
     {"hold-mail", cmd_hold, 0, 2, "[--jobs-only] [smtp] [imap]   pause mail"},
     {"release-mail", cmd_release, 0, 0, "   put back what hold-mail paused"},
+    {"hold-ran", cmd_hold_ran, 1, 1, "ID,ID…   these jobs ran: the next run leaves them out"},
+    {"release-ran", cmd_release_ran, 0, 0, "   they may run again"},
     {"recover", cmd_recover, 0, 0, "   put back what a killed pod left paused"},
     {"url", cmd_url, 1, 1, "JOB   the HTTP request of [job JOB]"},
     {"hook", cmd_hook, 1, 1, "URL|job:NAME|jobs   POST stdin there"},

@@ -35,13 +35,18 @@ int run_hold_mail(struct run *r, char *why, size_t size) {
                        size);
 }
 
+// The next run, or the next start, tries again.
+static void left_held(struct run *r, const char *what, const char *why) {
+    r->o.left_held = true;
+    log_error("job %s: %s (the next run does it): %s", r->job->name, what, why);
+}
+
 void run_release_mail(struct run *r) {
     char why[300] = "";
     if (run_ask(r, (const char *[]){"release-mail", NULL}, NULL, why, sizeof why) == 0)
         r->o.mail_held = false;
     else
-        log_error("job %s: the paused mailings cannot be put back now (the next start does it): %s",
-                  r->job->name, why);
+        left_held(r, "the paused mailings cannot be put back now", why);
 }
 
 // What a pod that was killed has left paused.
@@ -78,13 +83,26 @@ bool run_gates(struct run *r, char *why, size_t size) {
     return true;
 }
 
+// Pauses mail behind the gates that are closed. False: it cannot be paused, so nothing may run.
+static bool hold_closed(struct run *r) {
+    char why[300] = "";
+    const char *args[] = {"hold-mail", r->smtp_closed ? "smtp" : "imap",
+                          r->smtp_closed && r->imap_closed ? "imap" : NULL, NULL};
+    if (run_ask(r, args, NULL, why, sizeof why) == 0) {
+        r->o.mail_held = true;
+        return true;
+    }
+    run_result(r, RESULT_HELD, EX_UNAVAILABLE, "%s; and mailings cannot be paused: %s",
+               r->mail_waits, why);
+    return false;
+}
+
 // Looks at the gates of what is due, and pauses mail behind those that are closed. False: it
 // cannot be paused, so nothing may run.
 static bool mail_gates(struct run *r, const struct due *due) {
     unsigned needs = r->job->needs;
     struct gate smtp = {"smtp", due->smtp && needs & (NEEDS_SMTP | NEEDS_MAIL), false};
     struct gate imap = {"imap", due->imap && needs & (NEEDS_IMAP | NEEDS_MAIL), false};
-    char why[300] = "";
     *r->mail_waits = 0;
     gate_closed(r, &smtp, r->mail_waits, sizeof r->mail_waits);
     gate_closed(r, &imap, r->mail_waits, sizeof r->mail_waits);
@@ -95,15 +113,7 @@ static bool mail_gates(struct run *r, const struct due *due) {
             run_release_mail(r);
         return true;
     }
-    const char *args[] = {"hold-mail", smtp.closed ? "smtp" : "imap",
-                          smtp.closed && imap.closed ? "imap" : NULL, NULL};
-    if (run_ask(r, args, NULL, why, sizeof why) == 0) {
-        r->o.mail_held = true;
-        return true;
-    }
-    run_result(r, RESULT_HELD, EX_UNAVAILABLE, "%s; and mailings cannot be paused: %s",
-               r->mail_waits, why);
-    return false;
+    return hold_closed(r);
 }
 
 // Asks what is due. Without an answer, everything may be.
@@ -252,8 +262,9 @@ static bool waits(const struct run *r, const char *line) {
     return (*needs == 's' && r->smtp_closed) || (*needs == 'i' && r->imap_closed);
 }
 
-// Each due job in a process of its own: one that crashes or leaks harms no other.
-static void run_isolated(struct run *r, char *lines) {
+// Each due job in a process of its own: one that crashes or leaks harms no other. Their ids:
+// "3,14".
+static void run_isolated(struct run *r, char *lines, struct buf *ids) {
     for (char *line = lines, *next; line && *line && !run_stopping(r); line = next) {
         char id[24];
         if ((next = strchr(line, '\n')))
@@ -262,11 +273,36 @@ static void run_isolated(struct run *r, char *lines) {
             continue;
         struct arena arena = {0};
         char **argv = isolate_argv(r, id, &arena);
-        if (argv)
+        if (argv) {
             judged_command(r, argv, id);
+            buf_printf(ids, "%s%s", ids->len ? "," : "", id);
+        }
         free(argv);
         arena_free(&arena);
     }
+}
+
+// The command for the rest: what ran already is not to run in it again, and mail still waits behind
+// a closed gate, also when a job that took too long has meanwhile put it back.
+static void run_rest(struct run *r, const char *ran) {
+    struct err e;
+    char why[300] = "";
+    bool closed = r->smtp_closed || r->imap_closed;
+    if (closed && !r->o.mail_held && !hold_closed(r))
+        return;
+    char **argv = run_argv(r, &e);
+    if (!argv) {
+        run_result(r, RESULT_BROKEN, e.code, "%s", e.text);
+        return;
+    }
+    bool held =
+        ran && run_ask(r, (const char *[]){"hold-ran", ran, NULL}, NULL, why, sizeof why) == 0;
+    if (ran && !held)
+        log_warning("job %s: what ran by itself may run again: %s", r->job->name, why);
+    judged_command(r, argv, NULL);
+    free(argv);
+    if (held && run_ask(r, (const char *[]){"release-ran", NULL}, NULL, why, sizeof why) != 0)
+        left_held(r, "jobs that ran by themselves wait for a day", why);
 }
 
 // For `civinit-jobs list` and the status page, where the loop finds it.
@@ -282,22 +318,17 @@ static void keep_backlog(struct run *r) {
 }
 
 void run_civicrm(struct run *r) {
-    autobuf struct buf lines = {0};
+    autobuf struct buf lines = {0}, ran = {0};
     struct due due = {0};
-    struct err e;
     recover(r);
     if (r->job->isolate || r->job->needs & (NEEDS_SMTP | NEEDS_IMAP | NEEDS_MAIL))
         due = ask_due(r, &lines);
     if (!mail_gates(r, &due) || run_stopping(r))
         return;
     if (r->job->isolate)
-        run_isolated(r, lines.data);
-    char **argv = run_stopping(r) ? NULL : run_argv(r, &e);
-    if (argv)
-        judged_command(r, argv, NULL);
-    else if (!run_stopping(r))
-        run_result(r, RESULT_BROKEN, e.code, "%s", e.text);
-    free(argv);
+        run_isolated(r, lines.data, &ran);
+    if (!run_stopping(r))
+        run_rest(r, ran.failed ? NULL : ran.data);
     if (*r->mail_waits)
         run_result(r, RESULT_FAILURE, EX_UNAVAILABLE, "mail waits: %s", r->mail_waits);
     keep_backlog(r);

@@ -11,7 +11,7 @@
 
 struct run_order {
     int64_t due_ms;
-    bool recover;               // a killed pod may have left mailings paused
+    bool recover;               // a killed pod, or an earlier run, may have left mailings paused
     bool mail_held;             // the last run paused mailings because the mail server refuses us
     const struct outcome *last; // the last run's; zeroed when there was none
 };

@@ -49,7 +49,7 @@ static int severity(enum result r) {
 // Counts an outcome in, whoever made it.
 static void finish(struct slots *all, const struct outcome *o) {
     state_count(&all->state, o);
-    all->recover &= !o->recovered;
+    all->recover = o->left_held || (all->recover && !o->recovered);
     all->mail_held = o->mail_held;
     int s = severity(o->result);
     if (s == 2 && (all->worst == 0 || all->worst == EX_TEMPFAIL || all->worst == EX_UNAVAILABLE))

@@ -38,6 +38,7 @@ struct outcome {
     int attempts;
     bool precheck;            // the preconditions were looked at
     bool recovered;           // mailings that a killed pod left paused are put back
+    bool left_held;           // something that was held could not be put back
     bool mail_held;           // mailings are paused until the mail server lets us in
     char hold[300];           // why not, or ""
     char reason[600];         // one line, "" on success

@@ -116,7 +116,7 @@ class Site:
             self.empty_mailboxes()
             self.dovecot = None
             self.imap()
-            self.stack.callback(self._end_dovecot)
+            self.stack.callback(self.end_imap)
 
     def __enter__(self):
         return self
@@ -142,8 +142,7 @@ class Site:
 
     def imap(self, certificate=None, key=None):
         """Starts the IMAP server, or starts it anew: with a certificate it takes logins only by TLS (143: STARTTLS, 993), else only without."""
-        if self.dovecot:
-            self._end_dovecot()
+        self.end_imap()
         secure = f"ssl = required\nssl_cert = <{certificate}\nssl_key = <{key}\nssl_dh =\ndisable_plaintext_auth = yes" if certificate else \
             "ssl = no\ndisable_plaintext_auth = no"
         conf = os.path.join(self.folder, "dovecot.conf")
@@ -187,13 +186,16 @@ userdb {{
         assert self.dovecot.poll() is None, "dovecot ended"
         return listens(port)
 
-    def _end_dovecot(self):
+    def end_imap(self):
+        if not self.dovecot:
+            return
         self.dovecot.terminate()
         try:
             self.dovecot.wait(30)
         except subprocess.TimeoutExpired:
             self.dovecot.kill()
             self.dovecot.wait()
+        self.dovecot = None
         civitest.wait_for("dovecot's children to be gone", lambda: not any(map(listens, IMAP_PORTS)))
 
     # ---- what runs inside the root directory ----
@@ -285,7 +287,7 @@ verdict = civicrm
     def reset(self, locale="en_US"):
         """No mailings, no log, no active jobs, all addresses good, a working mail server."""
         self.sink.reset()
-        if self.imap_certificate:
+        if self.imap_certificate or not self.dovecot:
             self.imap()
         self.civicrm_mail()
         for name in ("civitest-go", "civitest-asleep"):

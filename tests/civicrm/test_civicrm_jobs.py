@@ -101,7 +101,14 @@ def test_preconditions(t):
     t.equal(outcome(t, done.stderr), ("held", "upgrade pending: the database is at 5.30.0, the code at 5.33.2"))
     t.equal(site.number("SELECT COUNT(*) FROM civicrm_job_log"), 0)
     site.sql("UPDATE civicrm_domain SET version = '5.33.2'")
-    t.equal(site.once(t, config).returncode, 0)
+    with open(config) as f:
+        maintained = t.write("maintained.ini", f.read().replace("[civicrm]\n", f"[civicrm]\nmaintenance = {t.path('maintenance')}\n"))
+    t.write("maintenance", "")
+    done = site.once(t, maintained)
+    t.equal(done.returncode, 75, done.stderr)
+    t.match(outcome(t, done.stderr)[1], "maintenance")
+    os.unlink(t.path("maintenance"))
+    t.equal(site.once(t, maintained).returncode, 0)
     site.db.stop()
     try:
         done = site.once(t, config)
@@ -169,19 +176,47 @@ def test_database_restarts(t):
     t.equal(done.returncode, 0, done.stderr)
 
 
-def test_isolate(t):
-    """A process per due job: the one that dies harms no other."""
-    site = Site.shared()
-    site.reset()
+def isolated(t, site, job=""):
+    """The configuration with a process for each due job."""
     command = " ".join(site.inside("php", "/srv/site.php", "job", "{id}"))
-    config = site.config(t, mail=False, job="isolate = yes")
+    config = site.config(t, mail=False, job=f"isolate = yes\n{job}")
     with open(config) as f:
         text = f.read().replace("[civicrm]\n", f"[civicrm]\nisolate_command = {command}\n")
-    config = t.write("isolated.ini", text)
-    site.jobs("Test apierror", "Test exit", "Test segv", "Test ok")
+    return t.write("isolated.ini", text)
+
+
+def started(site, job):
+    return site.number(f"SELECT COUNT(*) FROM civicrm_job_log WHERE description LIKE 'Starting execution of {job}%'")
+
+
+def test_isolate(t):
+    """A process per due job: the one that dies harms no other, and each runs once, also one that is always due."""
+    site = Site.shared()
+    site.reset()
+    config = isolated(t, site)
+    names = ("Test apierror", "Test exit", "Test segv", "Test ok")
+    site.jobs(*names)
+    site.sql("UPDATE civicrm_job SET scheduled_run_date = NOW() - INTERVAL 1 HOUR WHERE name = 'Test ok'")
     done = site.once(t, config)
     t.equal(told(done.stdout + done.stderr), {"Test apierror": "failure", "Test exit": "crashed", "Test segv": "crashed", "Test ok": "success"})
     assert done.returncode != 0
+    t.equal({n: started(site, n) for n in names}, dict.fromkeys(names, 1), "times run")
+    t.equal(site.number("SELECT COUNT(*) FROM civicrm_job_log WHERE description LIKE 'Finishing scheduled jobs%'"), 1, "the run of the rest")
+    t.equal(site.number("SELECT COUNT(*) FROM civicrm_job WHERE scheduled_run_date IS NOT NULL"), 0, "left out for good")
+    site.once(t, config)
+    t.equal(started(site, "Test ok"), 2, "the next run has it again")
+
+
+def test_isolate_has_a_timeout_for_each(t):
+    """The one that hangs is ended, all of its processes; the others run."""
+    site = Site.shared()
+    site.reset()
+    site.jobs("Test ok", "Test sleep", "Test sql")
+    done = site.once(t, isolated(t, site, "timeout = 8s"))
+    t.equal(done.returncode, 124, done.stderr)
+    t.equal(outcome(t, done.stderr)[0], "timeout")
+    t.equal(told(done.stdout + done.stderr), {"Test ok": "success", "Test sleep": "crashed", "Test sql": "failure"})
+    t.equal(started(site, "Test sleep"), 1)
 
 
 def test_over_http(t):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib")]
@@ -21,6 +22,7 @@ def test_mailing_arrives(t):
     t.equal(done.returncode, 0, done.stderr)
     everybody_once(t, site)
     t.equal(site.mailboxes()["people"], PEOPLE)
+    t.match(done.stderr, r"job=civicrm .*outcome=success .*cpu_ms=[1-9]\d+ rss_kb=[1-9]\d{4,} ")
 
 
 def test_bounce_is_fetched(t):
@@ -112,6 +114,27 @@ def test_imap_refuses_the_login(t):
     t.lacks(done.stdout + done.stderr, 'civicrm_job="Fetch Bounces"')
     with open(t.path("imap-password"), "w") as f:
         f.write("imappass")
+    done = site.once(t, config)
+    t.equal(done.returncode, 0, done.stderr)
+    t.match(done.stdout + done.stderr, 'civicrm_job="Fetch Bounces" outcome=success')
+    everybody_once(t, site)
+
+
+def test_imap_is_down_or_hangs(t):
+    """Bounces wait, for one reason; the mailing goes out; the rest when it is back."""
+    site, config = fresh(t, "Fetch Bounces")
+    site.end_imap()
+    done = site.once(t, config)
+    t.equal(done.returncode, 69, done.stdout + done.stderr)
+    t.match(done.stderr, r'outcome=failure .*reason="mail waits: imap: refused')
+    everybody_once(t, site)
+    site.sql("UPDATE civicrm_job SET last_run = NULL")
+    with socket.create_server(("127.0.0.1", 143), backlog=8):  # the kernel answers, nobody speaks
+        done = site.once(t, config)
+    t.match(done.stderr, r'outcome=failure .*reason="mail waits: imap: timed out')
+    t.lacks(done.stdout + done.stderr, 'civicrm_job="Fetch Bounces"')
+    site.imap()
+    site.sql("UPDATE civicrm_job SET last_run = NULL")
     done = site.once(t, config)
     t.equal(done.returncode, 0, done.stderr)
     t.match(done.stdout + done.stderr, 'civicrm_job="Fetch Bounces" outcome=success')
