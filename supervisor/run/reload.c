@@ -101,6 +101,8 @@ static void watch_again(struct sup *s) {
             loop_watch(s, s->svc[i].notify_fd, LOOP_NOTIFY, i);
         if (s->svc[i].ready_fd >= 0)
             loop_watch(s, s->svc[i].ready_fd, LOOP_READY_FD, i);
+        if (s->svc[i].pid_fd >= 0)
+            loop_watch(s, s->svc[i].pid_fd, LOOP_MAIN_PID, i);
         if (s->svc[i].check_fd >= 0 && s->svc[i].state == SVC_STARTING)
             loop_watch(s, s->svc[i].check_fd, LOOP_CHECK, i);
     }

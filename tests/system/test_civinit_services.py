@@ -224,8 +224,12 @@ time.sleep(1000)
 def test_notify_main_pid_of_a_child_that_is_not_ours(t):
     """Its parent has its code: when it ends, that one is the main process again, and can be stopped."""
     t.write("wrapper.py", WRAPPER)
-    c = running(t, "[service w]\ncommand = /usr/bin/python3 {dir}/wrapper.py {dir}/go\nready = notify\n")
+    ini = "[container]\nmain = w\n%s[service w]\ncommand = /usr/bin/python3 {dir}/wrapper.py {dir}/go\nready = notify\n"
+    c = running(t, ini % "")
     pid = c.service("w")["pid"]
+    c.write(ini % "[service before]\ncommand = sleep 1000\n")  # which gives it another place
+    t.equal(c.ctl("reload").stdout, "1 added, 0 changed, 0 removed\n", "reload")
+    c.wait_container("ready")
     t.write("go", "")
     c.wait_log("service w: main process .* has ended; .* is it again")
     civitest.wait_for("the wrapper to be it", lambda: c.service("w")["pid"] not in (0, pid))
