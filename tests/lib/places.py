@@ -187,6 +187,9 @@ ErrorLog {t.path("dav.log")}
 {load}
 DavLockDB {t.path("davlock")}/db
 DocumentRoot {self.folder}
+<Directory />
+AllowOverride None
+</Directory>
 <Directory {self.folder}>
 Dav On
 AuthType Basic
