@@ -33,6 +33,7 @@ struct place {
     uid_t uid;
     gid_t gid;
     struct timespec mtime;
+    struct archive_entry *attributes; // its ACLs and xattrs; NULL: none
 };
 
 struct extract {
@@ -224,8 +225,11 @@ static int tame(struct extract *x, struct err *e) {
 }
 
 // The root folder itself: remembered for the end.
-static int root_folder(struct extract *x) {
+static int root_folder(struct extract *x, struct err *e) {
     struct place *p = x->now;
+    bool any = archive_entry_xattr_count(x->entry) || archive_entry_acl_types(x->entry);
+    if (any && (clean_xattrs(x->entry) < 0 || !(p->attributes = archive_entry_clone(x->entry))))
+        return err_set(e, EX_OSERR, "out of memory");
     x->now = NULL;
     p->has_mode = true;
     p->mode = archive_entry_perm(x->entry) & 03777;
@@ -275,7 +279,7 @@ int extract_begin(struct extract *x, const struct reader_entry *r, struct err *e
     if (!x->entry)
         return err_set(e, EX_OSERR, "out of memory");
     if (!*rest)
-        return root_folder(x);
+        return root_folder(x, e);
     x->size = archive_entry_size(x->entry);
     x->bytes += x->size;
     if (x->o.max_bytes && x->bytes > x->o.max_bytes)
@@ -306,6 +310,24 @@ int extract_end(struct extract *x, struct err *e) {
     return 0;
 }
 
+// In the working folder.
+static int root_attributes(struct extract *x, struct place *p, struct err *e) {
+    struct archive *disk = archive_write_disk_new();
+    if (!disk)
+        return err_set(e, EX_OSERR, "out of memory");
+    // Without PERM libarchive takes it for no folder, and sets no default ACL.
+    archive_write_disk_set_options(disk, ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_ACL |
+                                             ARCHIVE_EXTRACT_XATTR);
+    archive_entry_set_pathname(p->attributes, ".");
+    archive_entry_set_perm(p->attributes, p->mode);
+    int rc = archive_write_header(disk, p->attributes) == ARCHIVE_OK &&
+                     archive_write_close(disk) == ARCHIVE_OK
+                 ? 0
+                 : failed(x, disk, e);
+    archive_write_free(disk);
+    return rc;
+}
+
 static int finish_place(struct extract *x, struct place *p, struct err *e) {
     snprintf(x->path, sizeof x->path, "%s%s", FILES_PREFIX, p->name);
     if (fchdir(p->dir) < 0)
@@ -316,6 +338,8 @@ static int finish_place(struct extract *x, struct place *p, struct err *e) {
     p->disk = NULL;
     if (!p->has_mode)
         return fchmod(p->dir, 0755) < 0 ? err_errno(e, EX_CANTCREAT, "%s", x->path) : 0;
+    if (p->attributes && root_attributes(x, p, e) < 0)
+        return -1;
     struct timespec times[2] = {{0, UTIME_OMIT}, p->mtime};
     if ((x->o.owners && fchown(p->dir, p->uid, p->gid) < 0) || fchmod(p->dir, p->mode) < 0 ||
         futimens(p->dir, times) < 0)
@@ -343,6 +367,8 @@ int64_t extract_bytes(const struct extract *x) {
 void extract_free(struct extract *x) {
     if (!x)
         return;
+    for (int i = 0; i < x->n; i++)
+        archive_entry_free(x->places[i].attributes);
     for (int i = 0; i < x->n; i++)
         // Freeing one that was not finished sets what is pending: in its own folder.
         if (x->places[i].disk && fchdir(x->places[i].dir) == 0)

@@ -88,6 +88,8 @@ def same_files(t, folder):
     os.chmod(f"{folder}/site/default/files/setgid", 0o2755)
     backupdata.same_tree(t, f"{folder}/site", f"{tree}/sites", nanoseconds=False)
     t.equal(os.stat(f"{folder}/other").st_mode & 0o7777, 0o2770)
+    for x in os.listxattr(f"{tree}/empty"):  # the root folder's own ACL
+        t.equal(os.getxattr(f"{folder}/other", x), os.getxattr(f"{tree}/empty", x), x)
 
 
 def test_all_comes_back_for_the_sites_own_account(t):
