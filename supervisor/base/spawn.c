@@ -38,8 +38,9 @@ struct birth {
     const struct spawn *s;
     char *const *envp;
     enum stage stage;
-    int failed; // errno of stage, or 0
-    int report; // the pipe's end, or -1
+    int failed;   // errno of stage, or 0
+    int report;   // the pipe's end, or -1
+    size_t limit; // which of the limits is being set
 };
 
 IN_CHILD static int set_oom_score_adj(int value) {
@@ -51,9 +52,10 @@ IN_CHILD static int set_oom_score_adj(int value) {
     return write(fd, text, n) == n ? close(fd) : -1;
 }
 
-IN_CHILD static int set_rlimits(const struct spawn *s) {
-    for (size_t i = 0; i < s->nrlimits; i++)
-        if (setrlimit(s->rlimits[i].resource, &s->rlimits[i].limit) < 0)
+IN_CHILD static int set_rlimits(struct birth *b) {
+    const struct spawn_rlimit *r = b->s->rlimits;
+    for (b->limit = 0; b->limit < b->s->nrlimits; b->limit++)
+        if (setrlimit(r[b->limit].resource, &r[b->limit].limit) < 0)
             return -1;
     return 0;
 }
@@ -163,7 +165,7 @@ IN_CHILD static int prepare(struct birth *b) {
     if (s->set_nice && setpriority(PRIO_PROCESS, 0, s->nice) < 0)
         return -1;
     b->stage = STAGE_RLIMIT;
-    if (set_rlimits(s) < 0)
+    if (set_rlimits(b) < 0)
         return -1;
     if (s->set_umask)
         umask(s->umask);
@@ -215,6 +217,8 @@ static int describe(const struct birth *b, struct err *e) {
                 s->argv[0]);
     else if (b->stage == STAGE_EXEC)
         err_errno(e, code, "exec %s", s->argv[0]);
+    else if (b->stage == STAGE_RLIMIT)
+        err_errno(e, code, "rlimit.%s", s->rlimits[b->limit].name);
     else if (b->stage == STAGE_CWD)
         err_errno(e, code, "cwd %s", s->cwd);
     else if (b->stage == STAGE_USER)
@@ -243,6 +247,7 @@ static pid_t start_apart(struct birth *b, char *stack_top) {
         read(p[0], &told, sizeof told) == sizeof told) {
         b->stage = told.stage;
         b->failed = told.failed;
+        b->limit = told.limit;
     }
     close(p[0]);
     errno = why;

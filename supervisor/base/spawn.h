@@ -23,7 +23,8 @@ struct spawn_fd {
 };
 
 struct spawn_rlimit {
-    int resource; // RLIMIT_NOFILE …
+    int resource;     // RLIMIT_NOFILE …
+    const char *name; // what errors call it: "nofile"
     struct rlimit limit;
 };
 

@@ -352,7 +352,7 @@ static int whole(struct planpart *w, const char *key, int64_t min, int64_t max, 
 }
 
 // The resource of "nofile", or -1 and the nearest known name.
-static int resource_of(const char *name, const char **ret_near) {
+static int resource_of(const char *name, const char **ret_name, const char **ret_near) {
     static const struct {
         const char *name;
         int resource;
@@ -367,8 +367,10 @@ static int resource_of(const char *name, const char **ret_near) {
     const char *names[sizeof limits / sizeof *limits + 1] = {0};
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
         names[i] = limits[i].name;
-        if (strcasecmp(limits[i].name, name) == 0)
+        if (strcasecmp(limits[i].name, name) == 0) {
+            *ret_name = limits[i].name;
             return limits[i].resource;
+        }
     }
     *ret_near = text_nearest(name, names);
     return -1;
@@ -388,7 +390,8 @@ static int limit_of(const char *text, rlim_t *ret) {
 
 static void plan_rlimit(struct planpart *w, struct plan_service *s, const struct conf_entry *x) {
     const char *near = NULL, *colon = strchr(x->value, ':');
-    struct spawn_rlimit r = {.resource = resource_of(x->key + strlen("rlimit."), &near)};
+    struct spawn_rlimit r = {0};
+    r.resource = resource_of(x->key + strlen("rlimit."), &r.name, &near);
     char soft[64];
     snprintf(soft, sizeof soft, "%.*s", (int)strcspn(x->value, ":"), x->value);
     if (r.resource < 0)

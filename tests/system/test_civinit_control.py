@@ -227,7 +227,7 @@ def test_bad_input_one_clear_message(t):
         (["role"], "[service m]\ncommand = nonexistent-program\n", 78, "exec nonexistent-program: not found in PATH"),
         (["role"], "[service m]\ncommand = /etc/passwd\n", 77, "exec /etc/passwd: Permission denied"),
         (["role"], ok + "cwd = /nonexistent\n", 78, "cwd /nonexistent: No such file or directory"),
-        (["role"], ok + "rlimit.nofile = 1:99999999999\n", 77, "rlimit: Operation not permitted"),
+        (["role"], ok + "rlimit.nofile = 1:99999999999\n", 77, "rlimit.nofile: Operation not permitted"),
         (["role"], ok + "env.X = ${NOT_SET_HERE}\n", 78, "1 problem in the configuration"),
         (["role"], ok + "env.X = ${file:/run/secrets/none}\n", 78, "1 problem in the configuration"),
         (["role"], "rubbish\n", 78, "1 problem in the configuration"),

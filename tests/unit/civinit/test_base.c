@@ -39,7 +39,7 @@ static int run(struct spawn s, const char *script, char *out, size_t size) {
 Test(spawn, what_the_child_gets) {
     char out[400];
     char *envp[] = {(char *)"PATH=/usr/bin:/bin", (char *)"A=b", NULL};
-    struct spawn_rlimit limit = {RLIMIT_NOFILE, {77, 77}};
+    struct spawn_rlimit limit = {RLIMIT_NOFILE, "nofile", {77, 77}};
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR1);
@@ -94,7 +94,7 @@ Test(spawn, crossed_descriptors) {
 }
 
 Test(spawn, failures_name_their_step) {
-    struct spawn_rlimit limit = {RLIMIT_NOFILE, {100, 50}};
+    struct spawn_rlimit limit = {RLIMIT_NOFILE, "nofile", {100, 50}};
     const struct {
         struct spawn s;
         const char *program;
@@ -105,7 +105,7 @@ Test(spawn, failures_name_their_step) {
         {{0}, "nonexistent-program", "exec nonexistent-program: not found in PATH", ENOENT},
         {{0}, "/etc/passwd", "exec /etc/passwd: Permission denied", EACCES},
         {{.cwd = "/nonexistent"}, "true", "cwd /nonexistent: No such file or directory", ENOENT},
-        {{.rlimits = &limit, .nrlimits = 1}, "true", "rlimit: Invalid argument", EINVAL},
+        {{.rlimits = &limit, .nrlimits = 1}, "true", "rlimit.nofile: Invalid argument", EINVAL},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *argv[] = {(char *)rows[i].program, NULL};
