@@ -73,17 +73,16 @@ static void look_for_programs(const struct conf *c, const struct plan *p) {
     }
 }
 
-static bool has_jobs(const struct conf *c) {
-    for (size_t i = 0; i < c->nsections; i++)
-        if (strcmp(c->sections[i].section, "job") == 0)
-            return true;
-    return false;
-}
+// What these sections mean only their programs know; they say themselves what is wrong.
+static const struct {
+    const char *section, *program, *word;
+    bool secrets; // it reads them: not while an image is built
+} others[] = {{"job", "civinit-jobs", "check", false},
+              {"forward", "civinit-forward", "--check", true}};
 
-// What jobs mean only civinit-jobs knows; it says itself what is wrong with them.
-static size_t check_jobs(const char *path) {
+static size_t ask(const char *name, const char *word, const char *path) {
     char program[PATH_MAX];
-    char *argv[] = {(char *)spawn_sibling("civinit-jobs", program, sizeof program), (char *)"check",
+    char *argv[] = {(char *)spawn_sibling(name, program, sizeof program), (char *)word,
                     (char *)"--config", (char *)path, NULL};
     autoclose int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     struct spawn_fd out = {nowhere, 1};
@@ -92,12 +91,24 @@ static size_t check_jobs(const char *path) {
     pid_t pid;
     int status;
     if (spawn_process(&s, &pid, &e) < 0) {
-        log_warning("%s: [job] sections are not checked: %s", path, e.text);
+        log_warning("%s: not checked by %s: %s", path, name, e.text);
         return 0;
     }
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     return status != 0;
+}
+
+static size_t ask_others(const struct conf *c) {
+    size_t n = 0;
+    for (unsigned k = 0; k < sizeof others / sizeof *others; k++) {
+        bool used = false;
+        for (size_t i = 0; i < c->nsections; i++)
+            used |= strcmp(c->sections[i].section, others[k].section) == 0;
+        if (used && !(others[k].secrets && c->at_build))
+            n += ask(others[k].program, others[k].word, c->path);
+    }
+    return n;
 }
 
 struct how {
@@ -113,8 +124,8 @@ static size_t tell(const struct conf *c, const struct plan *p, const struct how 
         log_notice("%s: to be seen in the container", c->absent[i]);
     if (!n)
         look_for_programs(c, p);
-    if (!n && has_jobs(c) && !c->nabsent)
-        n = check_jobs(c->path);
+    if (!n && !c->nabsent)
+        n = ask_others(c);
     if (how->show) {
         print(c);
     } else if (!n) {

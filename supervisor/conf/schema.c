@@ -169,7 +169,7 @@ const struct schema_key schema_keys[] = {
     {"backup", "on_failure", SCHEMA_TEXT},
     {"backup", "state_dir", SCHEMA_TEXT},
 
-    {"status", "listen", SCHEMA_TEXT},
+    {"status", "listen", SCHEMA_LISTEN},
     {"status", "state_dirs", SCHEMA_LIST},
     {"status", "push", SCHEMA_TEXT},
     {"status", "textfile", SCHEMA_TEXT},
@@ -250,6 +250,14 @@ static int check_ready(const char *value, struct err *e) {
                    value);
 }
 
+static int check_listen(const char *value, struct err *e) {
+    const char *colon = strrchr(value, ':');
+    int64_t port;
+    return text_int(colon ? colon + 1 : value, 0, 65535, &port, NULL) == 0
+               ? 0
+               : err_set(e, EX_CONFIG, "\"%s\" is not HOST:PORT or :PORT", value);
+}
+
 // A word that begins with an unquoted ";": meant as a comment, it would become arguments.
 static bool has_comment(const char *value) {
     char quote = 0;
@@ -308,6 +316,8 @@ int schema_check(const struct schema_key *key, const char *value, struct err *e)
         return schema_signal(value) > 0 ? 0 : err_set(e, EX_CONFIG, "\"%s\" is no signal", value);
     case SCHEMA_CHECK:
         return check_ready(value, e);
+    case SCHEMA_LISTEN:
+        return check_listen(value, e);
     }
     return 0;
 }

@@ -18,6 +18,7 @@ enum schema_type {
     SCHEMA_LIST,     // words, over several lines; given again, they add up
     SCHEMA_SIGNAL,   // TERM, SIGTERM, WINCH, 15
     SCHEMA_CHECK,    // the language of ready and health
+    SCHEMA_LISTEN,   // HOST:PORT, :PORT
 };
 
 struct schema_key {

@@ -264,6 +264,8 @@ def test_check_finds_what_else_is_wrong(t):
     rows = [("user = nobdy\ngroup = nogrup\n", ['user: the user "nobdy"', 'group: the group "nogrup"']),
             ("ready = tcp:localhost\nhealth = tcp::80\n", ['ready: "tcp:localhost" names no port', 'health: "tcp::80" names no port']),
             ("ready = mysql\n", ["ready: mysql: [database] has neither host nor socket"]),
+            ("[status]\nlisten = 9l80\n", ['listen: "9l80" is not HOST:PORT']),
+            ("[forward]\nto = 127.0.0.1:x\n", ["civinit-forward: error: "]),
             ("stop_timeout = graze\n", ['stop_timeout: "graze" is not a duration'])]
     for text, wants in rows:
         r = t.run(CIVINIT, "check", t.write("x.ini", "[service m]\ncommand = true\n" + text))
