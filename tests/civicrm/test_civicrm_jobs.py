@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib")]
@@ -217,6 +219,46 @@ def test_isolate_has_a_timeout_for_each(t):
     t.equal(outcome(t, done.stderr)[0], "timeout")
     t.equal(told(done.stdout + done.stderr), {"Test ok": "success", "Test sleep": "crashed", "Test sql": "failure"})
     t.equal(started(site, "Test sleep"), 1)
+
+
+def test_without_cv(t):
+    """command = auto where there is no cv: bin/cli.php, with the password from a file. No process shows it."""
+    site = Site.shared()
+    site.reset()
+    shutil.copy(os.path.join(civitest.ROOT, "config/civicrm/cli.php"), site.root + "/tmp/cli.php")
+    password = site.root + "/tmp/admin-password"
+    cli = site.inside("CIVICRM_SITE=civi.test", "CIVICRM_USER=admin", "CIVICRM_PASSWORD_FILE=/tmp/admin-password", f"CIVICRM_CODE={civisite.CORE}",
+                      "php", "/tmp/cli.php")
+    with open(site.config(t, mail=False)) as f:
+        text = re.sub(r"^command = .*", "command = auto\nenv.PATH = /usr/sbin:/usr/bin:/bin", f.read(), flags=re.M)
+    config = t.write("auto.ini", text.replace("[civicrm]\n", f"[civicrm]\ncli_command = {' '.join(cli)}\n"))
+
+    def write(text):
+        with open(password, "w") as f:
+            f.write(text)
+        os.chown(password, 33, 33)
+        os.chmod(password, 0o400)
+
+    write("adminpass\n")
+    site.submit()
+    site.jobs("Send Scheduled Mailings", "Test apierror", "Test sleep")
+    pod = t.start(civitest.program("civinit-jobs"), "--config", config, "run", "--once")
+    civitest.wait_for("the job to sleep", lambda: os.path.exists(site.root + "/tmp/civitest-asleep"))
+    shown = subprocess.run(["ps", "-e", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    t.contains(shown, "php /tmp/cli.php")
+    t.lacks(shown, "adminpass")
+    wake(site)
+    t.equal(pod.wait(), 1)
+    t.contains(pod.text(), "job civicrm: cli_command: exec cv: not found in PATH\n")
+    t.equal(told(pod.text()), {"Send Scheduled Mailings": "success", "Test apierror": "failure", "Test sleep": "success"})
+    t.equal(len(site.sink.accepted), civisite.PEOPLE)
+    write("wrong\n")
+    done = site.once(t, config)
+    t.equal(outcome(t, done.stderr), ("broken", "no job began, exit code 0: ERROR: Invalid username and/or password"), done.stdout)
+    os.unlink(password)
+    done = site.once(t, config)
+    t.equal(outcome(t, done.stderr), ("broken", "no job began, exit code 78: ERROR: CIVICRM_PASSWORD_FILE must be a readable file"), done.stdout)
+    t.equal(done.returncode, 78)
 
 
 def test_over_http(t):
