@@ -6,6 +6,7 @@
 #include "cron/next.h"
 
 #include <limits.h>
+#include <regex.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +18,17 @@ static const struct {
     const char *key;
     size_t offset;
 } texts[] = {
-    {"schedule", offsetof(struct job, schedule)}, {"command", offsetof(struct job, command)},
-    {"shell", offsetof(struct job, shell)},       {"url", offsetof(struct job, url)},
-    {"user", offsetof(struct job, user)},         {"group", offsetof(struct job, group)},
-    {"cwd", offsetof(struct job, cwd)},           {"env_file", offsetof(struct job, env_file)},
-    {"ping", offsetof(struct job, ping)},         {"on_failure", offsetof(struct job, on_failure)},
+    {"schedule", offsetof(struct job, schedule)},
+    {"command", offsetof(struct job, command)},
+    {"shell", offsetof(struct job, shell)},
+    {"url", offsetof(struct job, url)},
+    {"user", offsetof(struct job, user)},
+    {"group", offsetof(struct job, group)},
+    {"cwd", offsetof(struct job, cwd)},
+    {"env_file", offsetof(struct job, env_file)},
+    {"failure_text", offsetof(struct job, failure_text)},
+    {"ping", offsetof(struct job, ping)},
+    {"on_failure", offsetof(struct job, on_failure)},
 };
 
 struct loading {
@@ -167,6 +174,13 @@ static void complete(struct loading *l, struct job *job) {
         conf_problem(&j->conf, entry(j, job, "command"), "auto needs verdict = civicrm");
     if (job->isolate && !job->civicrm)
         conf_problem(&j->conf, entry(j, job, "isolate"), "needs verdict = civicrm");
+    if (job->failure_text && !*job->failure_text)
+        job->failure_text = NULL;
+    regex_t re;
+    if (job->failure_text && regcomp(&re, job->failure_text, REG_EXTENDED | REG_NOSUB) != 0)
+        conf_problem(&j->conf, entry(j, job, "failure_text"), "is no extended regular expression");
+    else if (job->failure_text)
+        regfree(&re);
     if (job->civicrm)
         job->needs |= NEEDS_DATABASE;
     if (job->needs & NEEDS_DATABASE && !j->database)

@@ -40,6 +40,8 @@ struct job {
     bool automatic;      // command = auto: choose.h
     const char *shell;
     const char *url;
+    const char
+        *failure_text; // extended regular expression: a line that matches is a failure; or NULL
     const char *user, *group;
     const struct user *account; // NULL: civinit-jobs' own
     const char *cwd, *env_file;

@@ -30,6 +30,20 @@ static bool next_piece(const struct lines *l, bool end, size_t *ret_len, size_t 
     return newline || (end && n);
 }
 
+// A line longer than a piece is looked at piece by piece.
+static void look(struct lines_search *s, const char *piece, size_t len) {
+    char text[PIPE_BUF + 1];
+    if (!s || s->found)
+        return;
+    memcpy(text, piece, len);
+    while (len && (text[len - 1] == ' ' || text[len - 1] == '\r'))
+        len--;
+    text[len] = 0;
+    s->found = regexec(&s->pattern, text, 0, NULL, 0) == 0;
+    if (s->found)
+        snprintf(s->line, sizeof s->line, "%s", text + strspn(text, " \t"));
+}
+
 static void flush(struct lines *l, bool end) {
     size_t len, used;
     l->blocked = false;
@@ -42,6 +56,7 @@ static void flush(struct lines *l, bool end) {
             l->blocked = true;
             return;
         }
+        look(l->search, l->data, len);
         l->len -= used; // written; or nobody reads any more
         memmove(l->data, l->data + used, l->len);
     }

@@ -5,6 +5,7 @@
 #ifndef CRON_LINES_H
 #define CRON_LINES_H
 
+#include <regex.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -12,10 +13,18 @@ enum {
     LINES_ROOM = 8192
 };
 
+// What to look for in lines, and the first one in which it was found.
+struct lines_search {
+    regex_t pattern; // REG_NOSUB
+    bool found;
+    char line[400]; // as much of it as fits
+};
+
 struct lines {
-    int target;      // the descriptor lines go to
-    const char *tag; // "civicrm[5f3a01c2]: ", kept, not copied; at most 300 bytes
-    bool blocked;    // the target takes nothing now: poll it for POLLOUT, then call lines_push
+    int target;                  // the descriptor lines go to
+    const char *tag;             // "civicrm[5f3a01c2]: ", kept, not copied; at most 300 bytes
+    struct lines_search *search; // kept, not copied; or NULL
+    bool blocked; // the target takes nothing now: poll it for POLLOUT, then call lines_push
     size_t len;
     char data[LINES_ROOM]; // what has not gone out yet
 };

@@ -218,6 +218,7 @@ void run_command(struct run *r, char *const *argv, int copy, struct run_end *ret
         return;
     }
     x->copy = copy;
+    x->search = r->search;
     start_command(r, &s, x, ret);
     if (!ret->failed_to_start) {
         watch_over(r, x, ret);
@@ -319,6 +320,24 @@ static void run_plain(struct run *r) {
     run_judge(r, &end);
 }
 
+// As run_plain, of a command that says of a failure what its exit code does not.
+static void run_searched(struct run *r) {
+    struct lines_search search = {.found = false};
+    if (regcomp(&search.pattern, r->job->failure_text, REG_EXTENDED | REG_NOSUB) != 0) {
+        run_result(r, RESULT_FAILURE, EX_CONFIG, "failure_text cannot be used");
+        return;
+    }
+    r->search = &search;
+    run_plain(r);
+    r->search = NULL;
+    regfree(&search.pattern);
+    size_t n = strlen(r->o.reason);
+    if (search.found && r->o.result == RESULT_FAILURE) // what it did say beside its exit code
+        snprintf(r->o.reason + n, sizeof r->o.reason - n, ": %s", search.line);
+    else if (search.found)
+        run_result(r, RESULT_FAILURE, 1, "it said: %s", search.line);
+}
+
 // The database answers, its version fits, no upgrade is pending, no maintenance is on.
 static bool preconditions(struct run *r) {
     autobuf struct buf said = {0};
@@ -374,6 +393,8 @@ static void attempt(struct run *r) {
     }
     if (r->job->civicrm)
         run_civicrm(r);
+    else if (r->job->failure_text && !r->job->url)
+        run_searched(r);
     else
         run_plain(r);
 }

@@ -24,8 +24,9 @@ struct run {
     struct outcome o;
     char mail_waits[400]; // why no mail goes out in this run, or ""
     bool smtp_closed, imap_closed;
-    char civicrm[32];      // its version as precheck saw it, or ""
-    struct watch *pinging; // the start is being told, or NULL
+    char civicrm[32];            // its version as precheck saw it, or ""
+    struct lines_search *search; // in the command's output, or NULL
+    struct watch *pinging;       // the start is being told, or NULL
 };
 
 // How a command ended.

@@ -49,6 +49,7 @@ static int open_streams(struct watcher *w, struct watch *x, int write_ends[2]) {
         fcntl(p[0], F_SETFL, O_NONBLOCK);
         x->out[i].lines.target = w->target[i];
         x->out[i].lines.tag = w->tag;
+        x->out[i].lines.search = x->search;
     }
     return 0;
 }

@@ -30,6 +30,7 @@ struct watch {
         struct lines lines;
         struct buf *capture; // instead of lines: at most CAPTURE_MAX bytes, the rest is dropped
     } out[2];
+    struct lines_search *search; // in its output; set before it starts
     int copy; // a file that gets the first COPY_MAX bytes of the output too, or -1
     size_t copied;
 };

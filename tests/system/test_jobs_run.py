@@ -396,6 +396,31 @@ def test_a_state_folder_that_cannot_be_written(t):
     t.equal(r.stderr.count("warning"), 1)
 
 
+def test_what_a_command_says(t):
+    """failure_text: a line that matches is a failure, whatever the exit code. The words of drush core:cron (12.5.3)."""
+    with open(os.path.join(civitest.ROOT, "config/cron.ini")) as f:
+        text = re.search(r"failure_text = \$\{DRUPAL_FAILURE:-(.*)\}", f.read())[1]
+
+    def run(script, more=""):
+        r = t.run(JOBS, "run", "--once", "--config", config(t, f"[job a]\nfailure_text = {text}\n{more}shell = {script}"))
+        return r.returncode, *re.search(r'run=\w+ outcome=(\w+) .*?(?: reason="(.*)")?$', r.stderr, re.M).groups()
+
+    t.equal(run("echo ' [notice] Cron run completed.'; echo ' [warning] odd [error]' >&2"), (0, "success", None))
+    t.equal(run("echo one; echo ' [error]  Exception: thrown on purpose in x_cron() (line 4).' >&2; echo ' [error]  more' >&2"),
+            (1, "failure", "it said: [error]  Exception: thrown on purpose in x_cron() (line 4)."))
+    t.equal(run("echo ' [warning] Attempting to re-run cron while it is already running.'"),
+            (1, "failure", "it said: [warning] Attempting to re-run cron while it is already running."))
+    t.equal(run("printf ' [error]  without an end'"), (1, "failure", "it said: [error]  without an end"))
+    t.equal(run("echo ' [error]  x'; exit 3"), (3, "failure", "exited with 3: [error]  x"))
+    # However late it comes.
+    t.equal(run("yes 'a line of no interest' | head -n 20000; echo ' [error]  late'"), (1, "failure", "it said: [error]  late"))
+    t.equal(run("test -e again || { touch again; echo ' [error]  once'; }", f"cwd = {t.dir}\nretry = 1\nbackoff = 1ms\n"), (0, "success", None))
+    r = t.run(JOBS, "check", "--config", config(t, "[job a]\nfailure_text = a(b\ncommand = true"))
+    t.equal(r.returncode, 78)
+    t.contains(r.stderr, "[job a] failure_text: is no extended regular expression")
+    t.equal(t.run(JOBS, "run", "--once", "--config", config(t, "[job a]\nfailure_text =\nshell = echo x")).returncode, 0)
+
+
 def test_check_names_every_problem(t):
     c = config(t, """
 [job a]
