@@ -65,20 +65,9 @@ static char *find_code(struct helper *h) {
     return NULL;
 }
 
-static int check_version(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
-    autofree char *have = NULL, *want = NULL, *code = find_code(h);
-    if (db_value(h->db, "SELECT version FROM civicrm_domain ORDER BY id LIMIT 1", &have, e) < 0) {
-        if (!helper_missing(h->db))
-            return -1;
-        buf_printf(why, "database %s has no CiviCRM tables", h->database);
-        return 0;
-    }
-    if (have)
-        buf_str(version, have);
-    else
-        buf_printf(why, "database %s has no CiviCRM domain", h->database);
-    if (!have || !code)
-        return 0;
+// Adds to why when the database at version have does not fit the code there.
+static int compare(const char *have, const char *code, struct buf *why, struct err *e) {
+    autofree char *want = NULL;
     if (code_version(code, &want, e) < 0)
         return -1;
     int order = version_compare(have, want);
@@ -87,6 +76,23 @@ static int check_version(struct helper *h, struct buf *why, struct buf *version,
     else if (order > 0)
         buf_printf(why, "the database is at %s, newer than the code at %s", have, want);
     return 0;
+}
+
+static int check_version(struct helper *h, struct buf *why, struct buf *version, struct err *e) {
+    autofree char *have = NULL;
+    if (db_value(h->db, "SELECT version FROM civicrm_domain ORDER BY id LIMIT 1", &have, e) < 0) {
+        if (!helper_missing(h->db))
+            return -1;
+        buf_printf(why, "database %s has no CiviCRM tables", h->database);
+        return 0;
+    }
+    if (!have) {
+        buf_printf(why, "database %s has no CiviCRM domain", h->database);
+        return 0;
+    }
+    buf_str(version, have);
+    autofree char *code = find_code(h);
+    return code ? compare(have, code, why, e) : 0;
 }
 
 // CiviCRM's own switch, where this version has it: a serialized boolean, or "inherit".
