@@ -314,6 +314,22 @@ def test_many_scrapers_at_once(t):
         t.match(f.read(), r"^Threads:\s+1$")
 
 
+def test_costs_little_memory(t):
+    """At most 4 MB, also after it has answered everything a while."""
+    if civitest.SAN:
+        raise civitest.Skip("a sanitizer's memory is not its own")
+    s = under_civinit(t, "[service main]\ncommand = sleep 1000\n" + "".join(f"[service s{i}]\ncommand = sleep 1000\n" for i in range(8)))
+    s.put("state/jobs.json", dict(JOBS, jobs=[dict(JOBS["jobs"][0], name=f"job{i}") for i in range(20)]))
+    s.put("state/backup.json", BACKUP)
+    for _ in range(20):
+        for path in ("/metrics", "/status", "/readyz?verbose"):
+            s.get(path)
+    pid = next(x["pid"] for x in json.loads(s.get("/status")[1])["services"] if x["name"] == "statusd")
+    with open(f"/proc/{pid}/status") as f:
+        kib = int(t.match(f.read(), r"^VmRSS:\s+(\d+) kB$")[1])
+    assert kib * 1024 <= 4_000_000, f"{kib} KiB"
+
+
 def test_textfile(t):
     s = Statusd(t)
     s.put("state/backup.json", BACKUP)
