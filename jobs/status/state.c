@@ -243,7 +243,7 @@ static void drop_older(struct state *s) {
             if (k != i && s->jobs[k].has_mail &&
                 strcmp(s->jobs[i].instance, s->jobs[k].instance) == 0 &&
                 (s->jobs[k].updated_ms > s->jobs[i].updated_ms ||
-                 (s->jobs[k].updated_ms == s->jobs[i].updated_ms && k < i)))
+                 (k < i && s->jobs[k].updated_ms == s->jobs[i].updated_ms)))
                 s->jobs[i].has_mail = false;
     for (size_t i = 0; i < s->nbackups; i++) {
         size_t k = 0;
