@@ -73,6 +73,9 @@ def every_metric(t):
         "updated": 1, "instance": "i", "last_success": 1, "last": {"started": 1, "ended": 2, "outcome": "success", "reason": "",
                                                                    "file": "f", "bytes": 1, "raw_bytes": 1, "entries": 1, "warnings": 0,
                                                                    "verified": True}}))
+    t.write("run/forward.json", json.dumps({
+        "updated": 1, "pid": os.getpid(), "server": "s", "connected": True, "delivered": 1, "dropped": 0, "resent": 0, "waiting": 0,
+        "unacknowledged": 0, "bytes": 0, "limit": 1, "connections": 1, "problem": ""}))
     config = t.write("web.ini", f"[status]\nstate_dirs = {t.path('state')}\n")
     done = t.run(civitest.program("civinit-statusd"), "--config", config, "--print",
                  env={"CIVINIT_RUN_DIR": t.path("run"), "CIVINIT_CGROUP_ROOT": t.path("cgroup")})
