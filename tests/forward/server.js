@@ -1,5 +1,6 @@
 // A forward server (Fluentd's own, of @fluent-org/logger) for the tests: prints "port N", then each
-// record as one line of JSON. Its only argument is JSON: {port, key, users, cert, private, quiet}.
+// record as one line of JSON. Its only argument is JSON: {host, port, key,
+// users, cert, private, quiet}.
 const fs = require("fs");
 const path = require("path");
 const modules = path.join(process.env.CIVINIT_NPM || "/var/cache/civinit-tests/npm", "node_modules");
@@ -7,7 +8,7 @@ const { FluentServer } = require(path.join(modules, "@fluent-org/logger"));
 
 const options = JSON.parse(process.argv[2] || "{}");
 const server = new FluentServer({
-    listenOptions: { port: options.port || 0, host: "127.0.0.1" },
+    listenOptions: { port: options.port || 0, host: options.host || "127.0.0.1" },
     security: options.key && {
         serverHostname: "collector.example",
         sharedKey: options.key,

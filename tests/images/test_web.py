@@ -4,12 +4,16 @@ import glob
 import http.client
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import civitest
 import pods
+import tls
 
 PAGES = {
     # A row from the database, who asked for it, and how the way to the server was encrypted.
@@ -185,6 +189,63 @@ def test_lines_are_tagged(t):
     t.equal({"civinit", "apache", "mysqlrouter", "php"} - {r["service"] for r in records}, set())
     assert any(r["service"] == "apache" and "GET /static.txt" in r["message"] for r in records)
     t.lacks(web.logs(), the_instance().secret("password"))
+
+
+def test_metrics(t):
+    """What Prometheus gets from the pod: figures that promtool takes, of every service and of the container."""
+    if not shutil.which("promtool"):
+        raise civitest.Skip("no promtool")
+    web, address = the_web()
+    code, text = get(address, "/metrics", port=9180)
+    t.equal(code, 200)
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=120)
+    t.equal((done.returncode, done.stdout + done.stderr), (0, ""), "promtool check metrics")
+    for name, state in (("mysqlrouter", "ready"), ("database", "done"), ("php", "ready"), ("apache", "ready"), ("statusd", "ready")):
+        t.match(text, rf'^civinit_service_state{{service="{name}",state="{state}"}} 1$')
+    for name in ("mysqlrouter", "php", "apache"):
+        memory = int(t.match(text, rf'^civinit_service_proportional_memory_bytes{{service="{name}"}} (\d+)$')[1])
+        assert 1 << 20 < memory < 1 << 30, (name, memory)
+    t.match(text, r'^civinit_container_state{state="ready"} 1$')
+    assert int(t.match(text, r"^civinit_container_memory_working_set_bytes (\d+)$")[1]) > 1 << 20
+    t.equal(get(address, "/readyz", port=9180), (200, "ok\n"))
+
+
+def test_log_reaches_a_collector(t):
+    """config/central/forward.ini as a drop-in: the records of all services arrive over TLS, and the metrics say so."""
+    modules = os.path.join(os.environ.get("CIVINIT_NPM") or "/var/cache/civinit-tests/npm", "node_modules/@fluent-org/logger")
+    if not shutil.which("node") or not os.path.isdir(modules):
+        raise civitest.Skip("no forward server: run tests/forward/setup (needs npm)")
+    the_web()
+    i = the_instance()
+    authority = tls.Authority(t.path("authority"))
+    cert, private = authority.server(i.gateway())
+    collector = t.start("node", os.path.join(pods.ROOT, "tests/forward/server.js"),
+                        json.dumps({"host": i.gateway(), "key": "open sesame", "cert": cert, "private": private}))
+    port = collector.wait_text(r"^port (\d+)$")[1]
+    with open(os.path.join(pods.ROOT, "config/central/forward.ini")) as f:
+        drop_in = f.read()
+    os.chmod(t.dir, 0o755)
+    key = t.write("key", "open sesame\n", 0o644)
+    web = i.run("web", drop_in=drop_in, options=[*site_volume(i), "--volume", f"{key}:/etc/logging/key:ro",
+                                                 "--volume", f"{authority.ca}:/etc/logging/ca.pem:ro"],
+                settings=[("DRAIN", "0s"), ("LOG_FORMAT", "json"), ("FORWARD_TO", f"{i.gateway()}:{port}"),
+                          ("FORWARD_CA", "/etc/logging/ca.pem"), ("FORWARD_KEY_FILE", "/etc/logging/key")])
+    wait_ready(web)
+    address = i.address(web)
+    t.equal(get(address, "/static.txt?for-the-collector"), (200, "static\n"))
+    arrived = lambda: [json.loads(x) for x in collector.text().split("\n")[1:-1]]
+    pods.wait_for("Apache's line", lambda: any("for-the-collector" in r["record"]["message"] for r in arrived()))
+    figures = lambda: dict(re.findall(r"^civinit_forward_(\w+) (\d+)$", get(address, "/metrics", port=9180)[1], re.M))
+    pods.wait_for("the figures", lambda: int(figures()["delivered_records_total"]) > 3)
+    t.equal({k: figures()[k] for k in ("connected", "dropped_records_total")}, {"connected": "1", "dropped_records_total": "0"})
+    pods.podman("stop", "--time", "100", web.name)
+    t.equal(web.wait_end(), 0, "exit code")
+    pods.wait_for("the last record", lambda: any("ends with 0" in r["record"]["message"] for r in arrived()))
+    t.equal({"civinit", "mysqlrouter", "php", "apache"} - {r["record"]["service"] for r in arrived()}, set(), "services without a record")
+    t.equal({(r["tag"], r["record"]["instance"]) for r in arrived()}, {(f"civicrm.{i.name}", i.name)})
+    # The same on standard output, record for record.
+    said = [json.loads(line) for line in web.logs().splitlines() if line.startswith("{")]
+    t.equal(sorted(r["message"] for r in said), sorted(r["record"]["message"] for r in arrived()))
 
 
 def kill(web, name):

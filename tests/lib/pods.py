@@ -298,6 +298,10 @@ class Instance:
         nets = json.loads(podman("inspect", "--format", "{{json .NetworkSettings.Networks}}", name).stdout)
         return nets[self.name]["IPAddress"]
 
+    def gateway(self):
+        """This machine's address on the instance's network."""
+        return podman("network", "inspect", "--format", "{{(index .Subnets 0).Gateway}}", self.name).stdout.strip()
+
     def close(self):
         for name in self.extra:
             podman("rm", "--force", "--time", "0", name, check=False)
