@@ -85,9 +85,11 @@ Test(queue, drop_oldest_keeps_the_newest_and_what_is_on_its_way) {
         cr_assert(q.bytes <= q.max + 200);
     }
     cr_expect_eq(queue_in_flight(&q), 1);
+    cr_expect_eq(queue_unacknowledged(&q), 10);
     cr_expect_eq(q.first, on_its_way);
     cr_expect_eq(q.dropped + q.records, 5000);
     queue_rewind(&q);
+    cr_expect(q.resent == 10 && queue_unacknowledged(&q) == 0);
     unsigned n = drain(&q, list);
     cr_expect(n > 300 && n + q.dropped == 5000, "%u", n);
     for (unsigned k = 0; k < n; k++)
