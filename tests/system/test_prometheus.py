@@ -224,6 +224,9 @@ class Bad:
         self.put("bad/run/status", f"civinit 1\ncontainer role=web state=starting started=1 pid={os.getpid()} main=a reason= oom_kills={n}\n"
                                    f"service name=a kind=service state=failed pid={os.getpid()} since=1 restarts={n} ready_ms=5 exit=1 signal=0 "
                                    "unhealthy=2 status= reason=\n")
+        self.put("bad/run/forward.json", {
+            "updated": 2, "pid": os.getpid(), "server": "s", "connected": False, "delivered": 1, "dropped": n, "resent": n, "waiting": 5,
+            "unacknowledged": 0, "bytes": 9, "limit": 10, "connections": 1, "problem": "connect: Connection refused"})
         job = {"name": "j", "schedule": "", "next": 1000, "running": False, "last_success": 1, "runs": {"failure": n, "success": 1}, "last": {
             "started": 1, "ended": 2, "outcome": "failure", "exit": 1, "signal": 0, "duration_ms": 1, "rss_kb": 1, "cpu_ms": 1, "reason": ""}}
         self.put("bad/jobs/jobs.json", {"updated": 1, "instance": "bad", "hold": "no database", "jobs": [job],
