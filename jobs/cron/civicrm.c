@@ -26,13 +26,13 @@ struct gate {
     bool wanted, closed;
 };
 
-int run_hold_mail(struct run *r, char *why, size_t size) {
+int run_hold_mail(struct run *r, int64_t most_ms, char *why, size_t size) {
     // A database that hangs must not use up the grace period.
     int64_t most = r->jobs->grace_ms / 2;
     if (!r->w.drain || most > HELPER_TIMEOUT_MS)
         most = HELPER_TIMEOUT_MS;
-    return helper_call(&r->w, r->jobs, (const char *[]){"hold-mail", NULL}, -1, most, NULL, why,
-                       size);
+    return helper_call(&r->w, r->jobs, (const char *[]){"hold-mail", NULL}, -1,
+                       most < most_ms ? most : most_ms, NULL, why, size);
 }
 
 // The next run, or the next start, tries again.

@@ -20,6 +20,7 @@
 enum {
     TERM_MS = 5000,   // from SIGTERM to SIGKILL when a command is ended
     HOLD_MS = 15000,  // that CiviCRM gets to end by itself once its mailings are paused
+    AGAIN_MS = 2000,  // until mailings that could not be paused are tried again
     LINGER_MS = 2000, // that what a command leaves behind may hold its output open
 };
 
@@ -83,26 +84,38 @@ char **run_argv(struct run *r, struct err *e) {
 // What a running command is to be told, and when. Times are monotonic, INT64_MAX: never.
 struct stopping {
     int64_t term_ms, kill_ms;
-    bool begun;     // the command has been asked to end, or is left to end by itself
-    bool mail_held; // mailings are paused until it has ended
+    int64_t hold_ms; // when mailings that could not be paused are to be, once more
+    bool begun;      // the command has been asked to end, or is left to end by itself
+    bool mail_held;  // mailings are paused until it has ended
 };
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+// Pauses mailings; when the database does not answer, again until there is no time left for it.
+static void hold(struct run *r, struct stopping *s) {
+    char why[300];
+    bool again = s->hold_ms != INT64_MAX;
+    int64_t left = s->kill_ms - clock_mono_ms();
+    s->hold_ms = INT64_MAX;
+    s->mail_held = run_hold_mail(r, again ? left : INT64_MAX, why, sizeof why) == 0;
+    if (s->mail_held)
+        return;
+    if (!again)
+        log_warning("job %s: mailings cannot be paused: %s", r->job->name, why);
+    if (clock_mono_ms() + AGAIN_MS < s->kill_ms)
+        s->hold_ms = clock_mono_ms() + AGAIN_MS;
+}
+
 // CiviCRM ends by itself at the next multiple of ten mails when its mailings are paused; SIGTERM
 // would make it mail up to ten people twice. Others get SIGTERM at term_ms.
 static void begin_stop(struct run *r, struct stopping *s, int64_t term_ms, int64_t kill_ms) {
-    char why[300];
     s->begun = true;
     s->kill_ms = kill_ms;
     s->term_ms = r->job->civicrm ? INT64_MAX : term_ms;
-    if (!r->job->civicrm || r->o.mail_held)
-        return;
-    s->mail_held = run_hold_mail(r, why, sizeof why) == 0;
-    if (!s->mail_held)
-        log_warning("job %s: mailings cannot be paused: %s", r->job->name, why);
+    if (r->job->civicrm && !r->o.mail_held)
+        hold(r, s);
 }
 
 static void decide(struct run *r, struct stopping *s, struct run_end *end) {
@@ -121,6 +134,8 @@ static void decide(struct run *r, struct stopping *s, struct run_end *end) {
         begin_stop(r, s, now, now + (r->job->civicrm ? HOLD_MS : TERM_MS));
     } else if (s->begun && r->w.drain)
         s->kill_ms = least(s->kill_ms, r->w.drained_at_ms + grace);
+    if (now >= s->hold_ms)
+        hold(r, s);
     if (s->begun && now >= s->term_ms) {
         s->term_ms = INT64_MAX;
         watcher_signal(&r->w, SIGTERM);
@@ -154,14 +169,14 @@ static void clear_up(struct run *r, struct watch *x, bool stopped) {
 }
 
 static void watch_over(struct run *r, struct watch *x, struct run_end *ret) {
-    struct stopping s = {INT64_MAX, INT64_MAX, false, false};
+    struct stopping s = {INT64_MAX, INT64_MAX, INT64_MAX, false, false};
     if (r->job->timeout_ms)
         s.term_ms = clock_mono_ms() + r->job->timeout_ms;
     for (;;) {
         decide(r, &s, ret);
         if (x->exited)
             break;
-        watcher_step(&r->w, least(s.term_ms, s.kill_ms));
+        watcher_step(&r->w, least(s.hold_ms, least(s.term_ms, s.kill_ms)));
     }
     ret->status = x->status;
     clear_up(r, x, s.begun);

@@ -77,8 +77,9 @@ void run_civicrm(struct run *r);
 // Whether what the job needs answers; else the reason. NEEDS_DATABASE is not looked at.
 bool run_gates(struct run *r, char *why, size_t size);
 
-// Pauses the mailings that are being sent, or puts them back (civicrm.c).
-int run_hold_mail(struct run *r, char *why, size_t size);
+// Pauses the mailings that are being sent, in most_ms if that is less than usual, or puts them back
+// (civicrm.c).
+int run_hold_mail(struct run *r, int64_t most_ms, char *why, size_t size);
 void run_release_mail(struct run *r);
 
 // Tells ping and on_failure (hooks.c).

@@ -298,18 +298,24 @@ def test_a_process_per_job_as_somebody(t):
 
 
 def test_drain_pauses_mail_and_lets_the_run_end_by_itself(t):
+    """Also when the database is away at first: it is asked again."""
+    refuse = "test -e {0}/asked || {{ touch {0}/asked; echo 'connection refused' >&2; exit 69; }}; ".format(t.dir)
     rig = Rig(t)
-    rig.answer("hold-mail", f"touch {t.path('paused')}")
-    p = rig.start(f"[job civi]\nschedule = @start\ncwd = {t.dir}\n{CIVICRM}"
-                  "shell = trap 'echo was signalled' TERM; touch begun; while ! [ -e paused ]; do sleep 0.02; done; echo ended by itself")
-    wait_for("the run", lambda: os.path.exists(t.path("begun")))
-    p.signal(signal.SIGTERM)
-    t.equal(p.wait(), 0)
-    t.contains(p.text(), "ended by itself")
-    t.lacks(p.text(), "was signalled")
-    names = [c.split()[0] for c in rig.calls()]
-    t.equal(names, ["precheck", "recover", "begin", "hold-mail", "release-mail", "verdict"])
-    t.equal(rig.job("civi")["last"]["outcome"], "success")
+    for before in "", refuse:
+        rig.answer("hold-mail", f"{before}touch {t.path('paused')}")
+        p = rig.start(f"[job civi]\nschedule = @start\ncwd = {t.dir}\n{CIVICRM}"
+                      "shell = trap 'echo was signalled' TERM; touch begun; while ! [ -e paused ]; do sleep 0.02; done; echo ended by itself")
+        wait_for("the run", lambda: os.path.exists(t.path("begun")))
+        p.signal(signal.SIGTERM)
+        t.equal(p.wait(), 0)
+        t.contains(p.text(), "ended by itself")
+        t.lacks(p.text(), "was signalled")
+        t.equal(p.text().count("mailings cannot be paused: connection refused"), 1 if before else 0)
+        names = [c.split()[0] for c in rig.calls()]
+        t.equal(names, ["precheck", "recover", "begin"] + ["hold-mail"] * (2 if before else 1) + ["release-mail", "verdict"])
+        t.equal(rig.job("civi")["last"]["outcome"], "success")
+        for name in "begun", "paused", "bin/calls":
+            os.unlink(t.path(name))
 
 
 def test_drain_kills_at_the_deadline_and_puts_mail_back(t):
