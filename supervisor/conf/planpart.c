@@ -150,10 +150,13 @@ static void plan_env_file(struct planpart *w, struct env *v) {
 static char *env_room(struct env *v, const char *name, size_t room) {
     size_t len = strlen(name);
     char *entry = arena_alloc(v->arena, room);
+    if (!entry)
+        return NULL;
+    snprintf(entry, room, "%s=", name);
     env_set(v, name, "");
-    for (size_t i = 0; entry && i < v->n; i++)
+    for (size_t i = 0; i < v->n; i++)
         if (strncmp(v->list[i], name, len) == 0 && v->list[i][len] == '=')
-            v->list[i] = strcpy(entry, v->list[i]);
+            v->list[i] = entry;
     return entry;
 }
 
