@@ -216,7 +216,7 @@ static int go_on(void *arg, const struct reader_entry *x, const void *data, size
 static int verify_written(const struct options *o, struct store *s, const char *name,
                           struct outcome *x, struct err *e) {
     static const struct reader_calls calls = {.data = go_on};
-    if (!o->verify)
+    if (!o->verify && !(o->verify_remote && strstr(o->destination, "://")))
         return 0;
     // Without the identity the archive cannot be opened here, and need not be: it was checked block
     // by block before it was encrypted.

@@ -116,6 +116,7 @@ static int fill(struct options *o, struct err *e) {
     o->changed_fail = strcmp(conf_text(c, "backup", "", "changed_files", "warn"), "fail") == 0;
     o->allow_incomplete = conf_bool(c, "backup", "", "allow_incomplete", false);
     o->verify = conf_bool(c, "backup", "", "verify", false);
+    o->verify_remote = !conf_text(c, "backup", "", "verify", NULL);
     o->dump_program = text_of(o, "dump_program");
     o->lock = text_of(o, "lock");
     o->lock_wait_ms = conf_ms(c, "backup", "", "lock_wait", 0);

@@ -43,6 +43,7 @@ struct options {
     bool changed_fail;         // a file that changed while read fails the run
     bool allow_incomplete;     // missing grants are recorded instead of refused
     bool verify;               // read back after writing
+    bool verify_remote;        // …, when the destination is a server: not said otherwise
     const char *dump_program;  // NULL: found in PATH
     const char *lock;          // name of the jobs' lock to take, or NULL
     int64_t lock_wait_ms;

@@ -73,8 +73,8 @@ static int64_t made(const struct options *o, struct store *s, const struct found
 }
 
 // The newest that opens stays, whatever the rules say: a broken newest one must not be all, nor one
-// that only its name makes the newest.
-static void keep_good(const struct options *o, struct store *s, const struct list *l,
+// that only its name makes the newest. Whether there is one.
+static bool keep_good(const struct options *o, struct store *s, const struct list *l,
                       struct kept *kept) {
     bool any = false;
     for (size_t i = 0; i < l->n; i++) {
@@ -91,8 +91,9 @@ static void keep_good(const struct options *o, struct store *s, const struct lis
             kept[i].why = "newest good one";
         kept[i].keep = true;
         if (true_name)
-            return;
+            return true;
     }
+    return any;
 }
 
 static int remove_old(const struct options *o, struct store *s, const struct list *l,
@@ -106,9 +107,9 @@ static int remove_old(const struct options *o, struct store *s, const struct lis
     keep_choose(&o->keep, kept, l->n);
     for (size_t i = 0; i < l->n; i++)
         going += !kept[i].keep;
-    if (going)
-        keep_good(o, s, l, kept);
     int rc = 0;
+    if (going && !keep_good(o, s, l, kept)) // then rather too much is kept
+        rc = err_set(e, EX_DATAERR, "%s: no archive opens: nothing is removed", s->where);
     for (size_t i = l->n; rc == 0 && i-- > 0;) {
         if (each)
             each(l->items[i].name, kept[i].keep ? kept[i].why : NULL);

@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
+
+enum {
+    READ_TRIES = 4, // without a byte in between
+};
 
 static struct remote_store *self(struct store *s) {
     return (struct remote_store *)s;
@@ -80,9 +85,9 @@ int remote_write(struct store *s, const void *data, size_t len, struct err *e) {
     return rc;
 }
 
-int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret_size,
-                struct err *e) {
-    struct remote_store *r = self(s);
+// One try. 1: one more may help.
+static int open_once(struct remote_store *r, const char *name, uint64_t offset, int64_t *ret_size,
+                     struct err *e) {
     autofree char *url = remote_url(r, name);
     struct wire_answer a = {0};
     int64_t size = -1;
@@ -90,19 +95,74 @@ int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret
         return err_set(e, EX_OSERR, "out of memory");
     struct wire_request q = {
         .url = url, .headers = r->get_headers, .stop = r->stop, .offset = offset};
-    if (wire_get(r->reading, &q, &a.status, &size, e) < 0)
-        return err_wrap(e, "%s: %s", s->where, name);
+    struct err why = {0};
+    if (wire_get(r->reading, &q, &a.status, &size, &why) < 0) {
+        err_set(e, why.code, "%s: %s: %s", r->store.where, name, why.text);
+        return why.code == EX_UNAVAILABLE ? 1 : -1;
+    }
     if (a.status && a.status != (offset ? 206 : 200)) { // SFTP has no status
         wire_stop(r->reading);
-        return remote_refused(r, &a, name, e);
+        remote_refused(r, &a, name, e);
+        return a.status == 429 || a.status >= 500 ? 1 : -1;
     }
     *ret_size = size < 0 ? -1 : size + (int64_t)offset;
     return 0;
 }
 
+static int open_at(struct remote_store *r, const char *name, uint64_t offset, int64_t *ret_size,
+                   struct err *e) {
+    for (int i = 0, wait_ms = 200;; i++, wait_ms *= 2) {
+        struct err why = {0};
+        int rc = open_once(r, name, offset, ret_size, &why);
+        if (rc == 0)
+            return 0;
+        if (rc < 0 || i + 1 == READ_TRIES || (r->stop && *r->stop)) {
+            if (e)
+                *e = why;
+            return -1;
+        }
+        nanosleep(&(struct timespec){wait_ms / 1000, wait_ms % 1000 * 1000000}, NULL);
+    }
+}
+
+int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret_size,
+                struct err *e) {
+    struct remote_store *r = self(s);
+    if (open_at(r, name, offset, ret_size, e) < 0)
+        return -1;
+    snprintf(r->read_name, sizeof r->read_name, "%s", name);
+    r->read_at = offset;
+    r->read_size = *ret_size;
+    return 0;
+}
+
+// Goes on where the connection broke; an archive that is another one by now is not the same.
+static int open_again(struct remote_store *r, struct err *e) {
+    int64_t size;
+    if (open_at(r, r->read_name, r->read_at, &size, e) < 0)
+        return -1;
+    return size == r->read_size ? 0
+                                : err_set(e, EX_DATAERR, "%s: %s: changed while it was read",
+                                          r->store.where, r->read_name);
+}
+
 ssize_t remote_read(struct store *s, void *data, size_t size, struct err *e) {
-    ssize_t n = wire_pull(self(s)->reading, data, size, e);
-    return n < 0 ? err_wrap(e, "%s", s->where) : n;
+    struct remote_store *r = self(s);
+    for (int i = 0;; i++) {
+        struct err why = {0};
+        ssize_t n = wire_pull(r->reading, data, size, &why);
+        if (n >= 0) {
+            r->read_at += (uint64_t)n;
+            return n;
+        }
+        if (why.code != EX_UNAVAILABLE || i + 1 == READ_TRIES || (r->stop && *r->stop))
+            return err_set(e, why.code, "%s: %s", s->where, why.text);
+        // What is there to its last byte has ended, whatever the server says then.
+        if (r->read_size >= 0 && r->read_at == (uint64_t)r->read_size)
+            return 0;
+        if (open_again(r, e) < 0)
+            return -1;
+    }
 }
 
 void remote_close_read(struct store *s) {

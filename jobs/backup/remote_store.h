@@ -20,6 +20,9 @@ struct remote_store {
     struct wire *wire, *reading;
     char name[256], part[256];      // of the archive being written; what it is called until then
     const char *const *get_headers; // of a download; NULL: none
+    char read_name[256];            // of the archive being read
+    uint64_t read_at;               // what comes next of it
+    int64_t read_size;              // -1: not known
     // A signal may find a thread in write() while another calls abort(): they exclude each other,
     // and what is being sent ends by itself once *stop is true.
     const atomic_bool *stop;
@@ -57,6 +60,7 @@ void remote_end(struct remote_store *r);
 int remote_write(struct store *s, const void *data, size_t len, struct err *e);
 int remote_open(struct store *s, const char *name, uint64_t offset, int64_t *ret_size,
                 struct err *e);
+// A connection that breaks is made again, where it was: some times in a row without a byte.
 ssize_t remote_read(struct store *s, void *data, size_t size, struct err *e);
 void remote_close_read(struct store *s);
 int remote_list(struct store *s, store_each *each, void *arg, struct err *e);

@@ -210,7 +210,7 @@ Require valid-user
 
 class Proxy:
     """HTTP in between. rule(method, path) is called for each request: None lets it pass, a number is answered instead,
-    "cut" breaks the connection, "lose" does so after the server has done what was asked, "damage" changes a byte of the answer, a function is called and then the request passes."""
+    "cut" breaks the connection, "lose" does so after the server has done what was asked, "damage" changes a byte of the answer, "third" breaks off after a third of it, a function is called and then the request passes."""
 
     def __init__(self, t, port, rule=lambda method, path: None):
         self.rule = rule
@@ -231,7 +231,7 @@ class Proxy:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
-                if verdict and verdict not in ("damage", "lose"):
+                if verdict and verdict not in ("damage", "lose", "third"):
                     self.reply(verdict, [], b"<Error><Code>SlowDown</Code></Error>")
                     return
                 c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -255,7 +255,8 @@ class Proxy:
                 if verdict == "damage" and data:
                     data = data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:]
                 self.reply(answer.status, [(k, v) for k, v in answer.getheaders() if k.lower() not in
-                                           ("transfer-encoding", "connection", "content-length")], data, answer.getheader("Content-Length"))
+                                           ("transfer-encoding", "connection", "content-length")], data, answer.getheader("Content-Length"),
+                           len(data) // 3 if verdict == "third" else None)
                 c.close()
 
             def body(self):
@@ -268,14 +269,16 @@ class Proxy:
                 self.rfile.readline()
                 return whole
 
-            def reply(self, status, headers, data, length=None):
+            def reply(self, status, headers, data, length=None, breaks_at=None):
                 self.send_response_only(status)
                 for k, v in headers:
                     self.send_header(k, v)
                 self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(data)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(data)
+                    self.wfile.write(data[:breaks_at])
+                if breaks_at is not None:
+                    self.close_connection = True
 
             def log_message(self, *arguments):
                 pass

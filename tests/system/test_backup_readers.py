@@ -169,6 +169,17 @@ def test_prune_keeps_the_newest_good_one_even_when_names_lie(t):
         assert not os.path.exists(t.path("archives/paroisse-20200101T000000Z.tar.gz"))
 
 
+def test_prune_removes_nothing_when_nothing_opens(t):
+    config = backupdata.config(t, files=[backupdata.tree(t.path("tree"), noise=1000)])
+    names = [f"paroisse-2026010{day}T000000Z.tar.gz" for day in (1, 2, 3)]
+    for name in names:
+        t.write(f"archives/{name}", "no archive\n" * 500)
+    done = t.run(BACKUP, "prune", "--config", config, "--keep-last", "1")
+    t.equal((done.returncode, done.stdout), (65, ""), done.stderr)
+    t.contains(done.stderr, "no archive opens: nothing is removed")
+    t.equal(sorted(n for n in os.listdir(t.path("archives")) if n[0] != "."), names)
+
+
 def test_create_prunes_after_success_only(t):
     tree = backupdata.tree(t.path("tree"), noise=1000)
     config = backupdata.config(t, files=[tree], keep_last=2)

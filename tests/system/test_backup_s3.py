@@ -163,6 +163,23 @@ def test_errors_that_pass_are_tried_again(t):
     same(t, "latest", config(t, where, folder), folder)
 
 
+def test_a_connection_that_breaks_while_reading_goes_on(t):
+    where = place(t)
+    folder = noise(t, 11)
+    broken = []
+
+    def rule(method, path):
+        """Each download of the archive ends after a third of what it should bring, three times."""
+        if method == "GET" and ".tar" in path and len(broken) < 3:
+            broken.append(path)
+            return "third"
+    proxy = places.Proxy(t, where.port, rule)
+    run(t, "create", "--config", config(t, where, folder, port=proxy.port))
+    t.equal(len(broken), 3, "downloads that broke")
+    t.equal(len(where.names()), 1)
+    same(t, "latest", config(t, where, folder), folder)
+
+
 def test_answers_that_are_lost_are_no_failure(t):
     """The server has done what was asked, but nobody said so: each request is repeated, the completion too."""
     where = place(t)
