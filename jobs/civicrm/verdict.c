@@ -88,7 +88,8 @@ const char *verdict_telling_line(struct arena *a, const char *output) {
             return native;
         if (*line && (tells(p, len) || announced))
             return line;
-        if (*line)
+        bool frame = *line == '#' && isdigit((unsigned char)line[1]); // "#8 {main}", of a trace
+        if (*line && !frame)
             last = line;
         announced |= announces(line, strlen(line));
         p += len + (p[len] == '\n');

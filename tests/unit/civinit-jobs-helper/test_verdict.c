@@ -256,6 +256,8 @@ Test(verdict, telling_line) {
          "\n    \n\n"
          "core:cron [-f|--force]\n\n",
          "Must specify principal with valid user"},
+        {"Exception: Call to undefined function x() (Error)\n#0 /x.php(459): y()\n#1 {main}\n",
+         "Exception: Call to undefined function x() (Error)"},
         {"In Authenticator.php line 487:\n", "In Authenticator.php line 487:"},
         {"a < b\n", "a < b"},
         {"caf\xc3\xa9\n", "caf\xc3\xa9"},
