@@ -78,13 +78,14 @@ int notify_open(struct sup *s, struct svc *v, int *ret_write, struct err *e) {
     return 0;
 }
 
-// Parent and session of a process; see proc(5). Nothing is allocated.
-static bool look_up(pid_t pid, pid_t *ret_parent, pid_t *ret_session) {
+// Parent, session and user of a process; see proc(5). Nothing is allocated.
+static bool look_up(pid_t pid, pid_t *ret_parent, pid_t *ret_session, uid_t *ret_user) {
     char path[40], text[512];
     int parent, group, session;
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    struct stat owner;
+    ssize_t n = fd < 0 || fstat(fd, &owner) < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (fd >= 0)
         close(fd);
     if (n <= 0)
@@ -96,33 +97,35 @@ static bool look_up(pid_t pid, pid_t *ret_parent, pid_t *ret_session) {
         return false;
     *ret_parent = parent;
     *ret_session = session;
+    *ret_user = owner.st_uid;
     return true;
 }
 
 // Whether a process is the service's own: of its session, or descended from what we started; or
-// such an orphan that has come to us, and is in no other's session. Else anybody's could be named,
-// and would be killed for it.
+// such an orphan of its user that has come to us, and is in no other's session. Else anybody's
+// could be named, and would be killed for it.
 static bool is_own(const struct sup *s, const struct svc *v, pid_t pid) {
     enum {
         DEEPEST = 64
     };
-    pid_t parent, session, first;
-    if (!look_up(pid, &parent, &session))
+    pid_t parent, session, first, any;
+    uid_t user, whose;
+    if (!look_up(pid, &parent, &session, &user))
         return false;
     if (session == v->group)
         return true;
     first = parent;
     for (int i = 0; parent > 1 && i < DEEPEST; i++) {
-        pid_t any;
         if (parent == v->leader)
             return true;
-        if (!look_up(parent, &parent, &any))
+        if (!look_up(parent, &parent, &any, &whose))
             return false;
     }
     for (size_t i = 0; i < s->n; i++)
         if (session == s->svc[i].group)
             return false;
-    return first == getpid() && pid != s->log.pid && pid != s->forward.pid;
+    return first == getpid() && pid != s->log.pid && pid != s->forward.pid &&
+           user == (v->def->set_user ? v->def->user.uid : geteuid());
 }
 
 static void take_main_pid(struct sup *s, struct svc *v, const char *text) {
