@@ -412,7 +412,6 @@ run_dir = {t.path("run")}
 command = sleep 1000
 [service statusd]
 command = {program("civinit-statusd")} --config {t.path("role.ini")} --listen 127.0.0.1:{port}
-ready = tcp:127.0.0.1:{port}
 [forward]
 to = 127.0.0.1:{s.port}
 """)
