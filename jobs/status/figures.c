@@ -128,7 +128,11 @@ static void read_v1_memory(const struct folder *f, struct figures *c) {
     c->memory_limit_bytes = number(f, "memory.limit_in_bytes");
     c->memory_peak_bytes = number(f, "memory.max_usage_in_bytes");
     c->oom_kills = keyed_in(f, "memory.oom_control", "oom_kill");
+    // With a limit of memory and swap together that is not larger, it is that which is reached.
+    int64_t both = number(f, "memory.memsw.failcnt");
     c->limit_hits = number(f, "memory.failcnt");
+    if (c->limit_hits >= 0 && both > 0)
+        c->limit_hits += both;
     if (stat) {
         int64_t idle = keyed(stat, "total_inactive_file");
         c->memory_anon_bytes = keyed(stat, "total_rss");
