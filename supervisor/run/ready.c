@@ -128,23 +128,19 @@ void ready_watch_health(struct sup *s, struct svc *v) {
 }
 
 void ready_anew(struct sup *s, struct svc *v) {
-    v->check_anew = false;
-    ready_cancel(v);
-    *v->reason = 0;
-    ready_begin(s, v);
-}
-
-void ready_health_anew(struct sup *s, struct svc *v) {
     int64_t next = s->now_ms + v->def->health_interval_ms;
-    bool watched = v->check || v->check_ms;
-    if (v->def->health.kind == CHECK_NONE && watched) {
+    bool other = v->check_anew && (v->state == SVC_STARTING || v->state == SVC_READY);
+    v->check_anew = false;
+    if (other) { // what the one before found says nothing of this one
         ready_cancel(v);
         v->unhealthy = 0;
         *v->reason = 0;
-    } else if (v->def->health.kind != CHECK_NONE && !v->check &&
-               (!v->check_ms || v->check_ms > next)) {
-        v->check_ms = next;
     }
+    if (other && v->state == SVC_STARTING)
+        ready_begin(s, v);
+    else if (v->state == SVC_READY && v->def->health.kind != CHECK_NONE && !v->check &&
+             (!v->check_ms || v->check_ms > next))
+        v->check_ms = next;
 }
 
 void ready_late(struct sup *s, struct svc *v) {

@@ -13,10 +13,8 @@ void ready_watch_health(struct sup *s, struct svc *v);
 // The time of a check has come: to start it, or to kill it because it takes too long.
 void ready_timer(struct sup *s, struct svc *v);
 
-// After a reload: the question is another one while it is asked; or its health may be watched in
-// another way, or not at all.
+// After a reload: what is asked may be another question (check_anew), asked more often, or nothing.
 void ready_anew(struct sup *s, struct svc *v);
-void ready_health_anew(struct sup *s, struct svc *v);
 
 // The ready timeout is over.
 void ready_late(struct sup *s, struct svc *v);

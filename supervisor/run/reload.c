@@ -60,8 +60,10 @@ static void place(struct svc *v, const struct svc *was, const struct plan_servic
     }
     *v = *was;
     if (was->def->hash == def->hash && was->def->task == def->task) {
-        v->check_anew =
-            v->state == SVC_STARTING && !same_text(was->def->ready.text, def->ready.text);
+        const struct plan_check *old =
+            v->state == SVC_STARTING ? &was->def->ready : &was->def->health;
+        const struct plan_check *new = v->state == SVC_STARTING ? &def->ready : &def->health;
+        v->check_anew = !same_text(old->text, new->text);
         adopt(v, def);
         return;
     }
@@ -93,10 +95,7 @@ static void move(struct sup *s, struct svc *to, const struct plan *p, struct tal
 
 static void watch_again(struct sup *s) {
     for (size_t i = 0; i < s->n; i++) {
-        if (s->svc[i].check_anew)
-            ready_anew(s, &s->svc[i]);
-        else if (s->svc[i].state == SVC_READY)
-            ready_health_anew(s, &s->svc[i]);
+        ready_anew(s, &s->svc[i]);
         if (s->svc[i].notify_fd >= 0)
             loop_watch(s, s->svc[i].notify_fd, LOOP_NOTIFY, i);
         if (s->svc[i].ready_fd >= 0)

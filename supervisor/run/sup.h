@@ -57,7 +57,7 @@ struct svc {
     pid_t check; // running readiness or health check; 0: none
     int check_fd;
     bool check_late;        // it was killed because it took too long
-    bool check_anew;        // a reload has changed it while it is asked
+    bool check_anew;        // a reload has made it another one
     int64_t check_ms;       // when the next one starts, or when the running one is killed; 0: never
     int64_t check_pause_ms; // between two tries of readiness
     int64_t unhealthy;
