@@ -18,10 +18,6 @@
 
 enum {
     PART_BYTES = 5 << 20,
-    // Parts grow when there are many, so that 10,000 of them reach S3's limit of an object: the
-    // first 5,000 hold 24 GiB.
-    PARTS_SMALL = 5000,
-    PART_BYTES_LATER = 256 << 20,
     PARTS_MAX = 10000,
 };
 
@@ -34,6 +30,12 @@ struct s3_store {
     struct buf tags; // <Part> elements of parts 2…, in order
     char first_tag[256];
 };
+
+// Parts are held in memory, and are as small as S3 allows for 24 GiB; those of the next 47 GiB have
+// 16 MiB. Only what is larger still needs large ones, for 500 GiB more.
+static size_t part_bytes(int number) {
+    return number < PARTS_MAX / 2 ? PART_BYTES : number < PARTS_MAX * 4 / 5 ? 16 << 20 : 256 << 20;
+}
 
 static struct s3_store *self(struct store *s) {
     return (struct s3_store *)s;
@@ -107,12 +109,13 @@ static int flush_part(struct s3_store *d, struct err *e) {
     d->part_len = 0;
     if (d->number == PARTS_MAX)
         return err_set(e, EX_CANTCREAT, "%s: more than %d parts", d->s3.where, PARTS_MAX);
-    if (++d->number == PARTS_SMALL) {
-        unsigned char *larger = realloc(d->part, PART_BYTES_LATER);
-        if (!larger)
+    size_t cap = part_bytes(++d->number);
+    if (cap != d->part_cap) {
+        unsigned char *other = realloc(d->part, cap);
+        if (!other)
             return err_set(e, EX_OSERR, "out of memory");
-        d->part = larger;
-        d->part_cap = PART_BYTES_LATER;
+        d->part = other;
+        d->part_cap = cap;
     }
     return d->tags.failed ? err_set(e, EX_OSERR, "out of memory") : 0;
 }
