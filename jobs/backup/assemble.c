@@ -16,7 +16,7 @@
 
 enum {
     THREADS = 3, // of compression, unless told otherwise: more need more than 32 MB of memory
-    PIECE_BYTES = 4 << 20, // of the dump where its header cannot be patched
+    PIECE_BYTES = 2 << 20, // of the dump where its header cannot be patched
     // The most that data is known to shrink: less space than this will obviously not do.
     LEAST_SHARE = 30,
 };
