@@ -141,7 +141,7 @@ void report_text(const struct history *h, const struct view *v, struct buf *out)
         return;
     }
     buf_printf(out, "%-16s %11s %11s %11s  %6s %6s %6s  %4s %11s\n", "", "MEMORY 50%", "95%",
-               "PEAK", "CPU 50%", "95%", "PEAK", "PROC", "EACH");
+               "PEAK", "CPU 50%", "95%", "PEAK", "PROC", "LARGEST");
     for (size_t i = 1; i < h->n; i++)
         if (h->series[i].processes_peak) // else it never ran
             row(&h->series[i], out);
