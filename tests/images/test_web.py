@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import civitest
@@ -33,8 +34,8 @@ touch(__DIR__ . "/state/$group." . basename($_GET['n']));
 while (!file_exists(__DIR__ . "/state/$group.go")) { usleep(10000); clearstatcache(); }
 echo 'finished';
 """,
-    # Holds 16 MiB for a moment.
-    "memory.php": "<?php $x = str_repeat('x', 16 << 20); usleep(20000); echo strlen($x);",
+    # Holds so much for a moment.
+    "memory.php": "<?php $x = str_repeat('x', (int)$_GET['mib'] << 20); usleep(20000); echo strlen($x);",
     "static.txt": "static\n",
     "state/.keep": "",
 }
@@ -161,6 +162,12 @@ def test_waits_for_the_database(t):
     pods.wait_for("mysqlrouter to be there", lambda: service(web, "mysqlrouter")["state"] == "ready")
     t.equal(web.exec("civinit", "ready").returncode, 1, "civinit ready without a database")
     t.equal(service(web, "apache")["state"], "down", "Apache without a database")
+    pods.wait_for("the reason to be told", lambda: "database starting: not yet: " in get(the_instance().address(web), "/readyz?verbose", port=9180)[1])
+    code, text = get(the_instance().address(web), "/readyz?verbose", port=9180)
+    t.equal(code, 503)
+    t.match(text, r"^\[-\] php down: waits for database$")
+    t.match(text, r"^\[-\] apache down: waits for php$")
+    t.match(text, r"^container starting: database: starting: not yet: ")
     _, address = the_web()
     t.equal(get(address, "/index.php"), (200, ROW))
 
@@ -394,22 +401,73 @@ def test_prefork(t):
     stop.wait(120)
 
 
-def test_at_the_memory_limit(t):
-    """160 MiB, requests that take 16 MiB each, 24 at a time: the pool sizes itself, nobody is killed,
-    every request is answered."""
+LIMIT = 256 << 20
+
+
+def limited(role, *settings):
+    """A web container with 256 MiB; what is said of its metrics."""
     the_web()
     i = the_instance()
-    web = i.run("web", options=[*site_volume(i), "--memory", "160m", "--memory-swap", "160m"],
-                settings=[("DRAIN", "0s"), ("WORKER_MEMORY", "40MiB")])
+    with open(os.path.join(i.volume("site"), "large.bin"), "wb") as f:
+        f.truncate(2 * LIMIT)
+    web = i.run("web", role, options=[*site_volume(i), "--memory", str(LIMIT), "--memory-swap", str(LIMIT)],
+                settings=[("DRAIN", "0s"), ("WORKER_MEMORY", "40MiB"), ("RESERVED_MEMORY", "112MiB"), *settings])
     wait_ready(web)
-    ab = t.run("ab", "-n", "1500", "-c", "24", "-s", "120", f"http://{i.address(web)}:8080/memory.php", seconds=170)
-    t.equal(ab.returncode, 0, ab.stdout + ab.stderr)
-    t.match(ab.stdout, r"Complete requests: +1500")
-    t.match(ab.stdout, r"Failed requests: +0")
-    t.lacks(ab.stdout, "Non-2xx")
+    return web, i.address(web)
+
+
+def metric(address, name):
+    text = get(address, "/metrics", port=9180)[1]
+    m = re.search(rf"^{name} (\S+)$", text, re.M)
+    return float(m[1]) if m else None
+
+
+def load(t, address, mib, requests):
+    """24 clients ask for pages that hold memory, while one reads a file larger than the limit: the page cache
+    takes whatever is left. ab's output."""
+    ab = t.start("ab", "-n", str(requests), "-c", "24", "-s", "120", f"http://{address}:8080/memory.php?mib={mib}")
+    while True:
+        t.equal(size_of(f"http://{address}:8080/large.bin"), 2 * LIMIT, "bytes of the large file")
+        if ab.popen.poll() is not None:
+            return ab.text()
+
+
+def size_of(url):
+    with urllib.request.urlopen(url, timeout=120) as r:
+        return sum(len(part) for part in iter(lambda: r.read(1 << 20), b""))
+
+
+def at_the_limit(t, role):
+    """Three workers fit into 256 MiB. The limit is reached again and again, nobody is killed, every request is
+    answered."""
+    web, address = limited(role)
+    text = load(t, address, 24, 400)
+    t.match(text, r"Complete requests: +400")
+    t.match(text, r"Failed requests: +0")
+    t.lacks(text, "Non-2xx")
+    t.equal(metric(address, "civinit_container_memory_limit_bytes"), LIMIT, "limit")
+    assert metric(address, "civinit_container_memory_peak_bytes") > 0.98 * LIMIT
+    t.equal(metric(address, "civinit_container_oom_kills_total"), 0, "killed for memory")
     t.equal(web.inspect(".State.OOMKilled"), "false", "killed for memory")
     t.equal([s["restarts"] for s in status(web)["services"]], [0] * len(status(web)["services"]), "restarts")
     t.lacks(web.logs(), "out of memory")
+
+
+def test_at_the_memory_limit(t):
+    at_the_limit(t, "web")
+
+
+def test_at_the_memory_limit_with_prefork(t):
+    at_the_limit(t, "web-prefork")
+
+
+def test_more_workers_than_fit(t):
+    """The same load with WORKERS=24, which is taken as it is: the limit is a real one, and processes are killed."""
+    web, address = limited("web", ("WORKERS", "24"))
+    ab = t.start("ab", "-n", "100000", "-c", "24", "-s", "120", "-r", f"http://{address}:8080/memory.php?mib=24")
+    pods.wait_for("a process to be killed", lambda: (metric(address, "civinit_container_oom_kills_total") or 0) > 0 or not web.running())
+    ab.end()
+    pods.wait_for("civinit to say so", lambda: "out of memory" in web.logs())
 
 
 if __name__ == "__main__":
