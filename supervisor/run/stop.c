@@ -173,7 +173,7 @@ static void tell(struct sup *s) {
     char text[SUP_REASON + 64]; // more than both together
     int n = snprintf(text, sizeof text, "ends with %d: %s", s->code, s->reason);
     log_msg(s->code ? LOG_ERROR : LOG_NOTICE, "%s", text);
-    int fd = open(s->plan->termination_log, O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open(s->plan->termination_log, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return;
     text[n++] = '\n';

@@ -273,7 +273,7 @@ ready = exec:test -s {dir}/pid
 
 
 def test_termination_log(t):
-    path = t.write("why", "")
+    path = t.write("why", "what an earlier one left " * 20)
     c = Container(t, f"[container]\ntermination_log = {path}\n[service m]\ncommand = sh -c 'exit 4'\n")
     t.equal(c.wait(), 4, "exit code")
     t.match(open(path).read(), r"^ends with 4: main service m: exited with 4 after \S+\n$")
