@@ -153,6 +153,12 @@ class Process:
     def signal(self, number):
         os.kill(self.pid, number)
 
+    def stop(self):
+        """SIGTERM and the end: for a civinit, whose services would outlive its SIGKILL."""
+        if self.popen.poll() is None:
+            self.popen.terminate()
+            self.wait()
+
     def end(self):
         if self.popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):

@@ -246,6 +246,7 @@ def test_every_alert_and_every_panel(t):
                                        f"state_dirs = {t.path('good')}\n[service statusd]\ncommand = {STATUSD} --config {t.path('good/web.ini')}\n"
                                        "[service main]\ncommand = sleep 1000\n")
     good = t.start(civitest.program("civinit"), good_ini, env={"CIVINIT_RUN_DIR": t.path("good/run")})
+    t.defer(good.stop)
     good_port = int(good.wait_text(r"listening on port (\d+)")[1])
     gateway = civitest.free_port()
     t.start("prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{gateway}")

@@ -539,6 +539,7 @@ def under_civinit(t, services, config=""):
                               f"[status]\nlisten = 127.0.0.1:0\nstate_dirs = {s.state_dir}\n{config}\n"
                               f"[service statusd]\ncommand = {STATUSD} --config {t.path('role.ini')}\n{services}\n")
     s.process = t.start(civitest.program("civinit"), ini, env={"CIVINIT_RUN_DIR": s.run_dir})
+    t.defer(s.process.stop)
     s.port = int(s.process.wait_text(r"listening on port (\d+)")[1])
     return s
 
