@@ -160,6 +160,11 @@ class Process:
             self.wait()
 
     def end(self):
+        if self.popen.poll() is None and os.path.basename(self.popen.args[0]) == "civinit":
+            # Its services have sessions of their own: it ends them, unless it hangs.
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                self.popen.terminate()
+                self.popen.wait(30)
         if self.popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
