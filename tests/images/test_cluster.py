@@ -2,7 +2,6 @@
 """An InnoDB Cluster behind mysqlrouter: config/kubernetes/variants/innodb-cluster.yaml, bootstrapped
 against MySQL's own Group Replication. mysqlsh, which makes such clusters, is not in Debian: METADATA
 has what mysqlrouter asks of the schema that it makes."""
-import http.client
 import json
 import os
 import secrets
@@ -118,18 +117,6 @@ class Cluster:
         return self.i.play("web.yaml", mounts, [("DRAIN", "0s"), ("WORKERS", "3"), ("DATABASE_SERVERS", servers), *settings])
 
 
-def get(address, path):
-    c = http.client.HTTPConnection(address, 8080, timeout=120)
-    try:
-        c.request("GET", path)
-        r = c.getresponse()
-        return r.status, r.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as e:
-        return 0, repr(e)
-    finally:
-        c.close()
-
-
 def the_cluster():
     if "cluster" not in shared:
         pods.need()
@@ -141,19 +128,12 @@ def the_cluster():
     return shared["cluster"]
 
 
-def ready(web):
-    try:
-        pods.wait_for(f"{web.name} to be ready", lambda: web.exec("civinit", "ready").returncode == 0)
-    except pods.Late as e:
-        raise pods.Late(f"{e}\n{web.exec('civinit', 'status').stdout}\n{web.logs()[-4000:]}") from None
-
-
 def page(cluster, web, member):
     """Waits until the page has written to the database and says that this member took it."""
     last = [None]
 
     def look():
-        last[0] = get(cluster.i.address(web), "/index.php")
+        last[0] = pods.get(cluster.i.address(web), "/index.php")
         return last[0] == (200, f"{member}, TLSv1.3")
     try:
         pods.wait_for(f"the page, from {member}", look)
@@ -171,7 +151,7 @@ def test_bootstrap(t):
     primary all the same. What it made is nobody else's, and the password is in none of it."""
     c = the_cluster()
     shared["web"] = web = c.web(f"nowhere.invalid:3306,{c.names[1]}:3306", [("ROUTER_DIR", "/var/lib/civinit/router")])
-    ready(web)
+    pods.ready(web)
     page(c, web, c.names[0])
     t.equal(web.exec("stat", "-c", "%a", "/var/lib/civinit/router").stdout, "700\n")
     t.equal(web.exec("grep", "-r", c.password, "/var/lib/civinit", "/run").returncode, 1, "the password in a file")
@@ -216,7 +196,7 @@ def test_restart(t):
     pods.podman("pod", "stop", "--time", "100", web.inspect(".Pod"))
     pods.podman("stop", "--time", "100", c.names[1])
     pods.podman("pod", "start", web.inspect(".Pod"))
-    ready(web)
+    pods.ready(web)
     page(c, web, c.names[0])
 
 
@@ -224,7 +204,7 @@ def test_new_pod(t):
     """A pod that knows nothing yet takes the entry of the one before it."""
     c = the_cluster()
     web = c.web(",".join(f"{name}:3306" for name in reversed(c.names)))
-    ready(web)
+    pods.ready(web)
     page(c, web, c.names[0])
     t.equal(sql(c.members[0], "SELECT COUNT(*) FROM mysql_innodb_cluster_metadata.v2_routers"), "1", "routers that are listed")
 

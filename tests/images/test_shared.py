@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """One MySQL for many instances: config/kubernetes/variants/shared-mysql.yaml, with two servers, the
 accounts that it tells to make, and the binary log on."""
-import http.client
 import json
 import os
 import re
@@ -63,18 +62,6 @@ class Engine:
                            "--ssl-mode=REQUIRED", "--execute", text, env={"MYSQL_PWD": self.i.secret("password")})
 
 
-def get(address):
-    c = http.client.HTTPConnection(address, 8080, timeout=120)
-    try:
-        c.request("GET", "/index.php")
-        r = c.getresponse()
-        return r.status, r.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as e:
-        return 0, repr(e)
-    finally:
-        c.close()
-
-
 def the_engine():
     if "engine" not in shared:
         pods.need()
@@ -92,19 +79,12 @@ def shared_end():
         shared["instance"].close()
 
 
-def ready(web):
-    try:
-        pods.wait_for(f"{web.name} to be ready", lambda: web.exec("civinit", "ready").returncode == 0)
-    except pods.Late as e:
-        raise pods.Late(f"{e}\n{web.exec('civinit', 'status').stdout}\n{web.logs()[-4000:]}") from None
-
-
 def page(e, address, server):
     """Waits for the page of this server."""
     want, last = (200, f"{server.name} {e.i.name}@% TLSv1.3"), [None]
 
     def look():
-        last[0] = get(address)
+        last[0] = pods.get(address)
         return last[0] == want
     try:
         pods.wait_for(f"the page, from {server.name}", look)
@@ -133,7 +113,7 @@ def test_first_available(t):
     e = the_engine()
     first, second = e.both
     web = e.i.play("web.yaml", settings=[("DRAIN", "0s"), ("WORKERS", "3")])
-    ready(web)
+    pods.ready(web)
     address = e.i.address(web)
     page(e, address, first)
     pods.podman("stop", "--time", "100", first.name)
@@ -155,7 +135,7 @@ def test_first_is_absent(t):
     e = the_engine()
     web = e.i.run("web", options=["--volume", f"{e.i.name}-site:/var/www/html"], settings=[
         ("DRAIN", "0s"), ("DATABASE_SERVERS", f"nowhere.invalid:3306,{e.both[1].name}:3306")])
-    ready(web)
+    pods.ready(web)
     page(e, e.i.address(web), e.both[1])
 
 
@@ -168,7 +148,7 @@ def test_identity(t):
     t.match(web.logs(), r"(?i)certificate verify failed|ssl|tls")
     web = e.i.run("web", options=["--volume", f"{e.i.name}-site:/var/www/html"],
                   settings=[*server, ("DATABASE_TLS_VERIFY", "VERIFY_CA")])
-    ready(web)
+    pods.ready(web)
     page(e, e.i.address(web), e.both[0])
 
 

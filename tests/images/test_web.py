@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """The web role in pods: the specs of config/kubernetes, MySQL 9.7, Apache, PHP, mysqlrouter."""
 import glob
-import http.client
 import json
 import os
 import re
@@ -41,19 +40,6 @@ echo 'finished';
 }
 ROW = "hello from the database, civicrm@%, TLSv1.3"
 shared = {}
-
-
-def get(address, path, seconds=120, port=8080):
-    """(status, body) of a GET; (0, reason) when there was no answer."""
-    c = http.client.HTTPConnection(address, port, timeout=seconds)
-    try:
-        c.request("GET", path)
-        r = c.getresponse()
-        return r.status, r.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as e:
-        return 0, repr(e)
-    finally:
-        c.close()
 
 
 def table(instance, db):
@@ -107,7 +93,7 @@ def wait_page(address):
     last = [None]
 
     def look():
-        last[0] = get(address, "/index.php")
+        last[0] = pods.get(address, "/index.php")
         return last[0] == (200, ROW)
     try:
         pods.wait_for("the page", look)
@@ -144,7 +130,7 @@ class Blocked:
             pods.wait_for("PHP to work on the request", lambda: len(glob.glob(f"{self.state}/{group}.[0-9]*")) >= begun)
 
     def ask(self, address, n):
-        self.answers[n] = get(address, f"/block.php?group={self.group}&n={n}", seconds=300)
+        self.answers[n] = pods.get(address, f"/block.php?group={self.group}&n={n}", seconds=300)
 
     def finish(self):
         with open(f"{self.state}/{self.group}.go", "w"):
@@ -162,14 +148,14 @@ def test_waits_for_the_database(t):
     pods.wait_for("mysqlrouter to be there", lambda: service(web, "mysqlrouter")["state"] == "ready")
     t.equal(web.exec("civinit", "ready").returncode, 1, "civinit ready without a database")
     t.equal(service(web, "apache")["state"], "down", "Apache without a database")
-    pods.wait_for("the reason to be told", lambda: "database starting: not yet: " in get(the_instance().address(web), "/readyz?verbose", port=9180)[1])
-    code, text = get(the_instance().address(web), "/readyz?verbose", port=9180)
+    pods.wait_for("the reason to be told", lambda: "database starting: not yet: " in pods.get(the_instance().address(web), "/readyz?verbose", port=9180)[1])
+    code, text = pods.get(the_instance().address(web), "/readyz?verbose", port=9180)
     t.equal(code, 503)
     t.match(text, r"^\[-\] php down: waits for database$")
     t.match(text, r"^\[-\] apache down: waits for php$")
     t.match(text, r"^container starting: database: starting: not yet: ")
     _, address = the_web()
-    t.equal(get(address, "/index.php"), (200, ROW))
+    t.equal(pods.get(address, "/index.php"), (200, ROW))
 
 
 def test_tls_or_nothing(t):
@@ -190,7 +176,7 @@ def test_tls_or_nothing(t):
 def test_lines_are_tagged(t):
     """LOG_FORMAT=json: every line of the container is a record that names its service."""
     web, address = the_web()
-    get(address, "/static.txt")
+    pods.get(address, "/static.txt")
     pods.wait_for("Apache's line", lambda: "/static.txt" in web.logs())
     records = [json.loads(line) for line in web.logs().splitlines()]
     t.equal({"civinit", "apache", "mysqlrouter", "php"} - {r["service"] for r in records}, set())
@@ -203,7 +189,7 @@ def test_metrics(t):
     if not shutil.which("promtool"):
         raise civitest.Skip("no promtool")
     web, address = the_web()
-    code, text = get(address, "/metrics", port=9180)
+    code, text = pods.get(address, "/metrics", port=9180)
     t.equal(code, 200)
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=120)
     t.equal((done.returncode, done.stdout + done.stderr), (0, ""), "promtool check metrics")
@@ -214,7 +200,7 @@ def test_metrics(t):
         assert 1 << 20 < memory < 1 << 30, (name, memory)
     t.match(text, r'^civinit_container_state{state="ready"} 1$')
     assert int(t.match(text, r"^civinit_container_memory_working_set_bytes (\d+)$")[1]) > 1 << 20
-    t.equal(get(address, "/readyz", port=9180), (200, "ok\n"))
+    t.equal(pods.get(address, "/readyz", port=9180), (200, "ok\n"))
 
 
 def test_log_reaches_a_collector(t):
@@ -239,10 +225,10 @@ def test_log_reaches_a_collector(t):
                           ("FORWARD_CA", "/etc/logging/ca.pem"), ("FORWARD_KEY_FILE", "/etc/logging/key")])
     wait_ready(web)
     address = i.address(web)
-    t.equal(get(address, "/static.txt?for-the-collector"), (200, "static\n"))
+    t.equal(pods.get(address, "/static.txt?for-the-collector"), (200, "static\n"))
     arrived = lambda: [json.loads(x) for x in collector.text().split("\n")[1:-1]]
     pods.wait_for("Apache's line", lambda: any("for-the-collector" in r["record"]["message"] for r in arrived()))
-    figures = lambda: dict(re.findall(r"^civinit_forward_(\w+) (\d+)$", get(address, "/metrics", port=9180)[1], re.M))
+    figures = lambda: dict(re.findall(r"^civinit_forward_(\w+) (\d+)$", pods.get(address, "/metrics", port=9180)[1], re.M))
     pods.wait_for("the figures", lambda: int(figures()["delivered_records_total"]) > 3)
     t.equal({k: figures()[k] for k in ("connected", "dropped_records_total")}, {"connected": "1", "dropped_records_total": "0"})
     pods.podman("stop", "--time", "100", web.name)
@@ -285,7 +271,7 @@ def test_static_while_php_is_busy(t):
     web, address = the_web()
     blocked = Blocked(the_instance(), address, "busy", 5, running=3)
     for _ in range(20):
-        t.equal(get(address, "/static.txt"), (200, "static\n"))
+        t.equal(pods.get(address, "/static.txt"), (200, "static\n"))
     t.equal(web.exec("civinit", "ready").returncode, 0, "civinit ready while PHP is busy")
     t.equal(len(glob.glob(f"{blocked.state}/busy.[0-9]*")), 3, "requests in PHP")
     t.equal(blocked.finish(), [(200, "finished")] * 5)
@@ -297,7 +283,7 @@ def test_database_killed(t):
     web, address = the_web()
     db = the_database()
     pods.podman("pod", "kill", "--signal", "KILL", db.inspect(".Pod"))
-    pods.wait_for("the page to say that there is no database", lambda: get(address, "/index.php")[0] == 503
+    pods.wait_for("the page to say that there is no database", lambda: pods.get(address, "/index.php")[0] == 503
                   or db.running())
     pods.podman("pod", "start", db.inspect(".Pod"), check=False)
     the_instance().wait_mysql(db)
@@ -326,7 +312,7 @@ def test_stop_finishes_requests(t):
     stop.wait(120)
     shared.pop("web")
     shared["web"] = i.play("web.yaml", settings=[("DRAIN", "0s"), ("WORKERS", "3")])
-    t.equal(get(the_web()[1], "/index.php"), (200, ROW))
+    t.equal(pods.get(the_web()[1], "/index.php"), (200, ROW))
 
 
 def refused(t, code, *messages, **wrong):
@@ -376,7 +362,7 @@ def test_any_user(t):
     i = the_instance()
     web = i.run("web", user="123456:0", options=site_volume(i), settings=[("DRAIN", "0s")])
     wait_ready(web)
-    t.equal(get(i.address(web), "/index.php"), (200, ROW))
+    t.equal(pods.get(i.address(web), "/index.php"), (200, ROW))
     numbers = web.exec("cat", "/proc/1/status").stdout
     t.match(numbers, r"^Uid:\s+123456\s+123456")
     t.match(numbers, r"^CapEff:\s+0+$")
@@ -392,7 +378,7 @@ def test_prefork(t):
     web = i.run("web", "web-prefork", options=site_volume(i), settings=[("DRAIN", "0s")])
     wait_ready(web)
     address = i.address(web)
-    t.equal(get(address, "/index.php"), (200, ROW))
+    t.equal(pods.get(address, "/index.php"), (200, ROW))
     blocked = Blocked(i, address, "prefork", 1)
     stop = t.start(os.path.join(pods.ROOT, "tests/images/podman"), "stop", "--time", "100", web.name)
     web.wait_log("apache.*stopping|stopping.*apache")
@@ -417,7 +403,7 @@ def limited(role, *settings):
 
 
 def metric(address, name):
-    text = get(address, "/metrics", port=9180)[1]
+    text = pods.get(address, "/metrics", port=9180)[1]
     m = re.search(rf"^{name} (\S+)$", text, re.M)
     return float(m[1]) if m else None
 

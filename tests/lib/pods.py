@@ -8,6 +8,7 @@ its own in place of "demo", so that nothing of two tests meets.
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -101,6 +102,27 @@ def wait_for(what, condition, seconds=BEFORE, every=0.2):
         if time.monotonic() > end:
             raise Late(f"waited {seconds} s for: {what}")
         time.sleep(every)
+
+
+def get(address, path="/index.php", seconds=120, port=8080):
+    """(status, body) of a GET; (0, reason) when there was no answer."""
+    c = http.client.HTTPConnection(address, port, timeout=seconds)
+    try:
+        c.request("GET", path)
+        r = c.getresponse()
+        return r.status, r.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as e:
+        return 0, repr(e)
+    finally:
+        c.close()
+
+
+def ready(web):
+    """Waits until a web container says it is ready."""
+    try:
+        wait_for(f"{web.name} to be ready", lambda: web.exec("civinit", "ready").returncode == 0)
+    except Late as e:
+        raise Late(f"{e}\n{web.exec('civinit', 'status').stdout}\n{web.logs()[-4000:]}") from None
 
 
 def documents(text):
