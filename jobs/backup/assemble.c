@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,20 +61,53 @@ static int check_space(const struct assembly *a, struct store *s, struct err *e)
                    text_bytes(a->expected, all, sizeof all));
 }
 
-int assembly_prepare(struct assembly *a, struct store *s, struct err *e) {
+struct measuring {
+    const struct options *o;
+    struct tree_counts counts;
+    struct err failure;
+};
+
+static void *measure_trees(void *arg) {
+    struct measuring *m = arg;
+    for (const struct root *r = m->o->roots; r->name; r++)
+        if (tree_measure(r, m->o->exclude, &m->counts, &m->failure) < 0)
+            break;
+    return NULL;
+}
+
+static int prepare_dump(struct assembly *a, struct err *e) {
     const struct options *o = a->o;
-    struct tree_counts counts = {0};
-    if (has_databases(o)) {
-        if (db_options_from_conf(&o->conf, &a->where, e) < 0 ||
-            dump_prepare(&a->dump, o, &a->where, e) < 0)
-            return -1;
-        if (a->dump.missing.len)
-            log_warning("the account lacks %s: the dump will be incomplete", a->dump.missing.data);
+    if (!has_databases(o))
+        return 0;
+    if (db_options_from_conf(&o->conf, &a->where, e) < 0 ||
+        dump_prepare(&a->dump, o, &a->where, e) < 0)
+        return -1;
+    if (a->dump.missing.len)
+        log_warning("the account lacks %s: the dump will be incomplete", a->dump.missing.data);
+    return 0;
+}
+
+// The trees are measured while the database answers. Signals are the main thread's.
+int assembly_prepare(struct assembly *a, struct store *s, struct err *e) {
+    struct measuring m = {.o = a->o};
+    pthread_t thread;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool apart = pthread_create(&thread, NULL, measure_trees, &m) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = prepare_dump(a, e);
+    if (apart)
+        pthread_join(thread, NULL);
+    else
+        measure_trees(&m);
+    if (rc < 0)
+        return -1;
+    if (m.failure.code) {
+        *e = m.failure;
+        return -1;
     }
-    for (const struct root *r = o->roots; r->name; r++)
-        if (tree_measure(r, o->exclude, &counts, e) < 0)
-            return -1;
-    a->expected = counts.bytes + a->dump.data_bytes;
+    a->expected = m.counts.bytes + a->dump.data_bytes;
     return check_space(a, s, e);
 }
 

@@ -16,15 +16,18 @@
 #include <zstd.h>
 
 enum {
-    LEVEL = 5,       // libdeflate's: 3 times as fast as zlib 6, and smaller
+    SMALL_BLOCK = 256 << 10,
+    LEVEL = 6,       // libdeflate's: 2.5 times as fast as zlib 6, and as small
     QUICK_LEVEL = 2, // ISA-L's
     QUICK_MEMORY = ISAL_DEF_LVL2_DEFAULT,
     ZSTD_LEVEL = 3,
-    STRETCH = 16 << 10, // what is noise or not
-    PART = 4 << 10,     // of which so much
-    SAMPLE = 1 << 10,   // is counted by a sample
-    EVEN_PERCENT = 120, // of the equal pairs that noise has; 9 standard deviations of a sample
-    SECTOR = 512,       // of tar: a header is as long
+    SECTOR = 512,    // of tar: a header is as long
+    PART = 4 << 10,  // of noise are worth a change
+    SAMPLE = SECTOR, // are counted
+    SAMPLE_EACH = 8 << 10,
+    GLANCE = 64,        // bytes that tell text;
+    GLANCE_LEAST = 8,   // noise has 32 with the highest bit set, with 6 standard deviations 8
+    EVEN_PERCENT = 120, // of the equal pairs that noise has; 4.5 standard deviations of a sample
     HALF_LEAST = 176,   // bytes of a sector of noise with the highest bit set: 256, less 7
     HALF_MOST = 336,    // standard deviations, or more
     STORED_MAX = 65535, // bytes of a stored block
@@ -94,11 +97,17 @@ void codec_free(struct codec *c) {
     free(c);
 }
 
+// A slow block holds up the quick ones behind it, as they are written in order: the smaller, the
+// less all threads wait for one. libdeflate and zstd would lose their history more often for it.
+size_t codec_block_bytes(enum compression kind) {
+    return kind == COMPRESS_FAST || kind == COMPRESS_NONE ? SMALL_BLOCK : CODEC_BLOCK;
+}
+
 size_t codec_bound(enum compression kind, size_t len) {
     if (kind == COMPRESS_ZSTD)
         return ZSTD_compressBound(len);
-    // Every stretch may be a piece of its own, each no larger than stored blocks.
-    size_t pieces = len / STRETCH + 1;
+    // Between parts of noise may be pieces of text, each no larger than stored blocks.
+    size_t pieces = len / (PART + SECTOR) * 2 + 2;
     return libdeflate_deflate_compress_bound(NULL, len) + pieces * 1024;
 }
 
@@ -213,42 +222,69 @@ static int stored_piece(const uint8_t *in, size_t len, uint8_t *out, size_t cap,
     return 0;
 }
 
-// Whether about half of the bytes of a sector have the highest bit set: neither text nor a
-// tar header has.
-static bool sector_may_be_noise(const uint8_t *in) {
+// How many of so many bytes (of a sector at most) have the highest bit set.
+static unsigned count_high(const uint8_t *in, int len) {
+    uint64_t sum = 0, word; // eight counts, of each eighth byte
     unsigned high = 0;
-    for (int i = 0; i < SECTOR; i++)
-        high += in[i] >> 7;
+    for (int i = 0; i < len; i += sizeof word) {
+        memcpy(&word, in + i, sizeof word);
+        sum += word >> 7 & 0x0101010101010101;
+    }
+    for (; sum; sum >>= 8)
+        high += sum & 0xff;
+    return high;
+}
+
+// Whether about half of the bytes of a sector have the highest bit set: neither text nor a
+// tar header has, which the first of them tell.
+static bool sector_may_be_noise(const uint8_t *in) {
+    if (count_high(in, GLANCE) < GLANCE_LEAST)
+        return false;
+    unsigned high = count_high(in, SECTOR);
     return high >= HALF_LEAST && high <= HALF_MOST;
 }
 
 // Whether bytes are spread so evenly that only noise is (or what is compressed already): the
 // number of equal pairs, of which noise has one in 256.
 static bool sample_is_noise(const uint8_t *in) {
-    uint16_t count[4][256] = {{0}};
+    uint16_t count[2][256] = {{0}}; // two, so that equal neighbours need not wait for one another
     uint64_t pairs = 0;
-    for (int i = 0; i < SAMPLE; i += 4)
-        for (int k = 0; k < 4; k++)
-            count[k][in[i + k]]++;
+    for (int i = 0; i < SAMPLE; i += 2) {
+        count[0][in[i]]++;
+        count[1][in[i + 1]]++;
+    }
     for (int i = 0; i < 256; i++) {
-        uint64_t n = (uint64_t)count[0][i] + count[1][i] + count[2][i] + count[3][i];
+        uint64_t n = (uint64_t)count[0][i] + count[1][i];
         pairs += n * n;
     }
-    return (pairs - SAMPLE) * 256 * 100 < (uint64_t)SAMPLE * SAMPLE * EVEN_PERCENT;
+    return (pairs - SAMPLE) * 256 * 100 < SAMPLE * SAMPLE * EVEN_PERCENT;
 }
 
-// Whether deflate would be work for nothing. A tar header among pictures is enough to say no:
-// it is cheaper to compress its neighbours than to leave text as it is.
-static bool is_noise(const uint8_t *in, size_t len) {
-    if (len < PART)
-        return false;
-    for (size_t i = 0; i + SECTOR <= len; i += SECTOR)
-        if (!sector_may_be_noise(in + i))
-            return false;
-    for (size_t i = 0; i + PART <= len; i += PART)
-        if (!sample_is_noise(in + i))
-            return false;
-    return true;
+// How many bytes from the beginning deflate would be work for nothing, in whole sectors.
+static size_t noise_at(const uint8_t *in, size_t len) {
+    size_t n = 0;
+    while (n + SECTOR <= len && sector_may_be_noise(in + n) &&
+           (n % SAMPLE_EACH != 0 || sample_is_noise(in + n)))
+        n += SECTOR;
+    return n;
+}
+
+// How many bytes of one kind the beginning is, which may be none of noise. What is too short to be
+// left alone counts as text: each change costs a few bytes, and text its history.
+static size_t stretch(const uint8_t *in, size_t len, bool noise) {
+    size_t n = 0;
+    if (noise) {
+        n = noise_at(in, len);
+        return n < PART ? 0 : n;
+    }
+    while (n < len) {
+        size_t next = noise_at(in + n, len - n);
+        if (next >= PART)
+            break;
+        next = next ? next : SECTOR;
+        n = next < len - n ? n + next : len;
+    }
+    return n;
 }
 
 static int gzip_piece(struct codec *c, bool noise, const uint8_t *in, size_t len, uint8_t *out,
@@ -261,26 +297,12 @@ static int gzip_piece(struct codec *c, bool noise, const uint8_t *in, size_t len
 
 static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *out, size_t cap,
                       size_t *ret_len, struct err *e) {
-    size_t done = 0, used = 0;
-    bool noise = is_noise(in, len < STRETCH ? len : STRETCH);
-    while (done < len) {
-        size_t n = 0, got;
-        bool next = noise;
-        // Neighbours of one kind make one piece: each loses its history.
-        while (done + n < len && next == noise) {
-            size_t left = len - done - n;
-            n += left < STRETCH ? left : STRETCH;
-            left = len - done - n;
-            if (left)
-                next = left < STRETCH / 4
-                           ? noise
-                           : is_noise(in + done + n, left < STRETCH ? left : STRETCH);
-        }
-        if (gzip_piece(c, noise, in + done, n, out + used, cap - used, &got, e) < 0)
+    size_t used = 0, n, got;
+    for (bool noise = true; len; noise = !noise, in += n, len -= n) {
+        n = stretch(in, len, noise);
+        if (n && gzip_piece(c, noise, in, n, out + used, cap - used, &got, e) < 0)
             return -1;
-        done += n;
-        used += got;
-        noise = next;
+        used += n ? got : 0;
     }
     *ret_len = used;
     return 0;

@@ -21,6 +21,9 @@ struct codec; // what one thread needs
 int codec_new(enum compression kind, struct codec **ret, struct err *e);
 void codec_free(struct codec *c); // NULL is fine
 
+// Bytes of a block that suit this kind, CODEC_BLOCK at most.
+size_t codec_block_bytes(enum compression kind);
+
 // Room that the output of a block of len bytes may need.
 size_t codec_bound(enum compression kind, size_t len);
 

@@ -61,7 +61,13 @@ static int major_of(const char *text) {
 // An older client does not know what a newer server's tables need; the other way round is fine.
 static int check_version(struct dump *d, struct err *e) {
     const char *const args[] = {"--version", NULL};
-    if (dump_ask(d->program, args, &d->version, e) < 0)
+    const char *const buffered[] = {DUMP_STDBUF_OPTION, d->program, "--version", NULL};
+    d->stdbuf = in_path("stdbuf");
+    if (d->stdbuf && dump_ask(d->stdbuf, buffered, &d->version, NULL) < 0) {
+        free(d->stdbuf);
+        d->stdbuf = NULL;
+    }
+    if (!d->stdbuf && dump_ask(d->program, args, &d->version, e) < 0)
         return -1;
     d->version[strcspn(d->version, "\n")] = 0;
     d->mariadb = strstr(d->version, "MariaDB") || strstr(d->version, "mariadb");
@@ -335,6 +341,7 @@ static void free_list(char **list) {
 
 void dump_free(struct dump *d) {
     free(d->program);
+    free(d->stdbuf);
     free(d->version);
     free(d->server);
     free(d->help);

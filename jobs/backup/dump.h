@@ -21,6 +21,7 @@ struct dump {
     const struct options *o;
     const struct db_options *where;
     char *program; // path
+    char *stdbuf;  // path of the program that gives it a larger buffer, or NULL
     char *version; // its --version line
     char *server;  // VERSION() of the server
     char *help;    // what its --help says

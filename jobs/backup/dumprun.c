@@ -234,11 +234,34 @@ static int judge(const struct dump *d, const struct child *c, int status,
     return 0;
 }
 
+static size_t length(char *const *list) {
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+// The client writes 4 KB at a time, each a system call here and there: a tenth of a dump's time.
+static char **with_buffer(char *stdbuf, char *const *argv) {
+    static char option[] = DUMP_STDBUF_OPTION;
+    size_t n = length(argv);
+    char **more = calloc(n + 3, sizeof *more);
+    if (more) {
+        more[0] = stdbuf;
+        more[1] = option;
+        memcpy(more + 2, argv, n * sizeof *more);
+    }
+    return more;
+}
+
 static int run_once(const struct dump *d, char *const *argv, struct run *r, bool *ret_changed,
                     struct err *e) {
     struct child c = {0};
     autoclose int option = option_file(d->where, e);
-    if (option < 0 || start(&c, argv, option, e) < 0)
+    if (option < 0)
+        return -1;
+    autofree char **buffered = d->stdbuf ? with_buffer(d->stdbuf, argv) : NULL;
+    if (start(&c, buffered ? buffered : argv, option, e) < 0)
         return -1;
     dumpscan_restart(r->scan);
     int rc = pass_on(&c, r, e), status = 0;
@@ -255,13 +278,6 @@ static int run_once(const struct dump *d, char *const *argv, struct run *r, bool
 static size_t put(char **argv, size_t n, char *const *list) {
     for (; list && *list; list++)
         argv[n++] = *list;
-    return n;
-}
-
-static size_t length(char *const *list) {
-    size_t n = 0;
-    while (list && list[n])
-        n++;
     return n;
 }
 

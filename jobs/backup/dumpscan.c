@@ -4,7 +4,7 @@
 #include <string.h>
 
 static bool starts(const char *line, const char *with) {
-    return strncmp(line, with, strlen(with)) == 0;
+    return *line == *with && strncmp(line, with, strlen(with)) == 0;
 }
 
 static int database(struct dumpscan *s, const char *name) {

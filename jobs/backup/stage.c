@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 enum slot_state {
     SLOT_FREE,
@@ -26,13 +27,15 @@ struct slot {
 enum {
     THREADS_MAX = 16,
     HEAD_MAX = 4096,
+    // Compression does what is left to do: who reads the dump or the files is on the way of all.
+    NICE = 10,
 };
 
 struct stage {
     struct store *store;
     enum compression kind;
     int threads, nslots;
-    size_t out_cap, head_len, patch;
+    size_t block, out_cap, head_len, patch;
     struct slot *slots;
     struct codec *codecs[THREADS_MAX];
     pthread_t workers[THREADS_MAX], writer;
@@ -88,6 +91,7 @@ static void *work(void *arg) {
     struct stage *g = a->g;
     struct codec *c = a->codec;
     free(a);
+    (void)!nice(NICE); // on Linux: this thread alone
     pthread_mutex_lock(&g->mutex);
     for (;;) {
         while (g->taken == g->filled && !g->closing && !over(g))
@@ -173,12 +177,12 @@ int stage_write(struct stage *g, const void *data, size_t len, struct err *e) {
     g->raw += len;
     while (len) {
         struct slot *s = slot_of(g, g->filled);
-        size_t n = CODEC_BLOCK - s->len < len ? CODEC_BLOCK - s->len : len;
+        size_t n = g->block - s->len < len ? g->block - s->len : len;
         memcpy(s->in + s->len, p, n);
         s->len += n;
         p += n;
         len -= n;
-        if (s->len == CODEC_BLOCK && hand_over(g, e) < 0)
+        if (s->len == g->block && hand_over(g, e) < 0)
             return -1;
     }
     return 0;
@@ -189,11 +193,13 @@ int stage_flush(struct stage *g, struct err *e) {
 }
 
 static bool make_slots(struct stage *g) {
-    g->nslots = g->threads + 3; // one being filled, one being written, one between them
-    g->out_cap = codec_bound(g->kind, CODEC_BLOCK);
+    g->block = codec_block_bytes(g->kind);
+    // One being filled, one being written, one between them; of small blocks more.
+    g->nslots = (g->threads + 3) * (g->block < CODEC_BLOCK ? 2 : 1);
+    g->out_cap = codec_bound(g->kind, g->block);
     g->slots = calloc(g->nslots, sizeof *g->slots);
     for (int i = 0; g->slots && i < g->nslots; i++) {
-        g->slots[i].in = malloc(CODEC_BLOCK);
+        g->slots[i].in = malloc(g->block);
         g->slots[i].out = malloc(g->out_cap);
         if (!g->slots[i].in || !g->slots[i].out)
             return false;

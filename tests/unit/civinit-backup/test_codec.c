@@ -17,14 +17,16 @@ static uint8_t noise(void) {
     return (uint8_t)(seed >> 24);
 }
 
-// Content of several characters: text, noise, both in turn, zeros.
+// Content of several characters: text, noise, both in turn, zeros, noise with sectors among it that
+// shrink by an eighth.
 static void fill(uint8_t *p, size_t n, int kind) {
     static const char text[] = "INSERT INTO `civicrm_contact` VALUES (1,'Individual',NULL,";
     for (size_t i = 0; i < n; i++)
         p[i] = kind == 0   ? (uint8_t)text[i % (sizeof text - 1)] ^ (uint8_t)(i % 997 == 0)
                : kind == 1 ? noise()
                : kind == 2 ? (i >> 17) % 2 ? noise() : (uint8_t)text[i % (sizeof text - 1)]
-                           : 0;
+               : kind == 3 ? 0
+                           : noise() & ((i >> 9) % 9 == 8 ? 0x7f : 0xff);
 }
 
 // Inflates exactly one gzip member that ends where the data ends; the size, or 0.
@@ -45,7 +47,7 @@ static size_t gunzip(const uint8_t *data, size_t n, uint8_t *out, size_t size) {
 static const size_t sizes[] = {1, 2, 3, 100, 4095, 8192, 65536, 65537, 300000, CODEC_BLOCK};
 enum {
     NSIZES = sizeof sizes / sizeof *sizes,
-    KINDS = 4,
+    KINDS = 5,
     HEAD = TARHEAD_BYTES,
 };
 
@@ -152,7 +154,7 @@ Test(codec, a_header_among_noise_is_compressed) {
     memset(in + LEN / 2 + 3 * GAP, 0, GAP);
     cr_assert_eq(codec_block(c, in, LEN, out, codec_bound(COMPRESS_DEFAULT, LEN), &with_header, &e),
                  0);
-    cr_expect_lt(with_header, plain - GAP / 2, "%zu and %zu bytes", plain, with_header);
+    cr_expect_lt(with_header, plain - GAP * 3 / 4, "%zu and %zu bytes", plain, with_header);
     codec_free(c);
     free(in);
     free(out);
