@@ -16,13 +16,13 @@
 #include <zstd.h>
 
 enum {
-    SMALL_BLOCK = 256 << 10,
     LEVEL = 6,       // libdeflate's: 2.5 times as fast as zlib 6, and as small
     QUICK_LEVEL = 2, // ISA-L's
     QUICK_MEMORY = ISAL_DEF_LVL2_DEFAULT,
     ZSTD_LEVEL = 3,
-    SECTOR = 512,    // of tar: a header is as long
-    PART = 4 << 10,  // of noise are worth a change
+    SECTOR = 512,          // of tar: a header is as long
+    NOISE_LEAST = 8 << 10, // that is worth a change
+    NOISE_LEAST_FAST = 4 << 10,
     SAMPLE = SECTOR, // are counted
     SAMPLE_EACH = 8 << 10,
     GLANCE = 64,        // bytes that tell text;
@@ -98,16 +98,19 @@ void codec_free(struct codec *c) {
 }
 
 // A slow block holds up the quick ones behind it, as they are written in order: the smaller, the
-// less all threads wait for one. libdeflate and zstd would lose their history more often for it.
+// less all threads wait for one, and the less memory they take. But each begins without a history,
+// which costs libdeflate and zstd more.
 size_t codec_block_bytes(enum compression kind) {
-    return kind == COMPRESS_FAST || kind == COMPRESS_NONE ? SMALL_BLOCK : CODEC_BLOCK;
+    return kind == COMPRESS_FAST || kind == COMPRESS_NONE ? CODEC_BLOCK / 4
+           : kind == COMPRESS_DEFAULT                     ? CODEC_BLOCK / 2
+                                                          : CODEC_BLOCK;
 }
 
 size_t codec_bound(enum compression kind, size_t len) {
     if (kind == COMPRESS_ZSTD)
         return ZSTD_compressBound(len);
     // Between parts of noise may be pieces of text, each no larger than stored blocks.
-    size_t pieces = len / (PART + SECTOR) * 2 + 2;
+    size_t pieces = len / (NOISE_LEAST_FAST + SECTOR) * 2 + 2;
     return libdeflate_deflate_compress_bound(NULL, len) + pieces * 1024;
 }
 
@@ -271,15 +274,15 @@ static size_t noise_at(const uint8_t *in, size_t len) {
 
 // How many bytes of one kind the beginning is, which may be none of noise. What is too short to be
 // left alone counts as text: each change costs a few bytes, and text its history.
-static size_t stretch(const uint8_t *in, size_t len, bool noise) {
+static size_t stretch(const uint8_t *in, size_t len, bool noise, size_t least) {
     size_t n = 0;
     if (noise) {
         n = noise_at(in, len);
-        return n < PART ? 0 : n;
+        return n < least ? 0 : n;
     }
     while (n < len) {
         size_t next = noise_at(in + n, len - n);
-        if (next >= PART)
+        if (next >= least)
             break;
         next = next ? next : SECTOR;
         n = next < len - n ? n + next : len;
@@ -299,7 +302,7 @@ static int gzip_block(struct codec *c, const uint8_t *in, size_t len, uint8_t *o
                       size_t *ret_len, struct err *e) {
     size_t used = 0, n, got;
     for (bool noise = true; len; noise = !noise, in += n, len -= n) {
-        n = stretch(in, len, noise);
+        n = stretch(in, len, noise, c->kind == COMPRESS_FAST ? NOISE_LEAST_FAST : NOISE_LEAST);
         if (n && gzip_piece(c, noise, in, n, out + used, cap - used, &got, e) < 0)
             return -1;
         used += n ? got : 0;
