@@ -321,8 +321,9 @@ static int create(const struct options *o, struct err *e) {
 int create_main(int argc, char **argv) {
     struct options o = {0};
     struct err e = {0};
-    setlocale(LC_CTYPE, "C.UTF-8"); // libarchive: names are UTF-8
-    mallopt(M_ARENA_MAX, 2);        // memory is a promise
+    setlocale(LC_CTYPE, "C.UTF-8");       // libarchive: names are UTF-8
+    mallopt(M_ARENA_MAX, 2);              // memory is a promise
+    mallopt(M_MMAP_THRESHOLD, 128 << 10); // what is freed goes back, however large
     catch_signals();
     int rc = parse(&o, argc, argv, &e);
     if (rc > 0) {

@@ -63,6 +63,7 @@ struct store {
     const char *where;           // for messages, without secrets; the store's own
     bool can_patch;              // known after create
     bool can_seek;               // open() with an offset is cheap
+    bool holds;                  // several MB of memory: others shall take less of it
 };
 
 // The store of a destination: "/folder", "-", "s3://BUCKET/PREFIX", "sftp://…", "https://…".

@@ -250,6 +250,7 @@ int store_age_wrap(const struct options *o, struct store *inner, struct store **
     x->d.store = (struct store){.ops = &x->ops,
                                 .where = inner->where,
                                 .can_patch = inner->can_patch,
+                                .holds = inner->holds,
                                 .can_seek = inner->can_seek};
     x->d.inner = inner;
     x->d.recipients = o->encrypt_to && o->encrypt_to[0] ? (const char *const *)o->encrypt_to : NULL;

@@ -48,6 +48,9 @@ static void s3_abort(struct store *s) {
         s3_drop_upload(&d->s3, d->s3.remote.name, d->upload);
     free(d->upload);
     d->upload = NULL;
+    // Whoever reads the archive back needs memory too.
+    free(take_ptr(&d->first));
+    free(take_ptr(&d->part));
     d->first_len = d->part_len = 0;
     buf_free(&d->tags);
 }
@@ -71,11 +74,9 @@ static int s3_create(struct store *s, const char *name, struct err *e) {
     int there = remote_begin(&d->s3.remote, name, e) < 0 ? -1 : s3_exists(&d->s3, name, e);
     if (there)
         return there < 0 ? -1 : err_set(e, EX_CANTCREAT, "%s/%s: is there already", s->where, name);
-    d->first = d->first ? d->first : malloc(PART_BYTES);
-    if (!d->part) {
-        d->part = malloc(PART_BYTES);
-        d->part_cap = PART_BYTES;
-    }
+    d->first = malloc(PART_BYTES);
+    d->part = malloc(PART_BYTES);
+    d->part_cap = PART_BYTES;
     if (!d->first || !d->part)
         return err_set(e, EX_OSERR, "out of memory");
     d->number = 1;
@@ -211,8 +212,6 @@ static void s3_free(struct store *s) {
     struct s3_store *d = self(s);
     s3_abort(s);
     s3_close(&d->s3);
-    free(d->first);
-    free(d->part);
     free(d);
 }
 
@@ -240,7 +239,7 @@ int store_s3_open(const struct options *o, const char *destination, struct store
         return err_set(e, EX_OSERR, "out of memory");
     struct store *s = &d->s3.remote.store;
     int rc = s3_set(&d->s3, o, destination, &ops, e);
-    s->can_patch = true;
+    s->can_patch = s->holds = true;
     if (rc < 0) {
         s3_free(s);
         return -1;

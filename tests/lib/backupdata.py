@@ -10,6 +10,8 @@ import hashlib
 import os
 import stat
 import struct
+import subprocess
+import sys
 
 DATABASES = ("civicrm", "drupal", "civilog")
 LEAST = "SELECT, SHOW VIEW, TRIGGER, EVENT"
@@ -221,3 +223,12 @@ def rows(server, databases=DATABASES, prefix=""):
         out[database, "routines"] = server.sql(f"SELECT ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = '{q}' ORDER BY 1")
         out[database, "events"] = server.sql(f"SELECT EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{q}' ORDER BY 1")
     return out
+
+
+def peak(command):
+    """The peak memory of a command in MiB; started by a small process, whose own size would count otherwise."""
+    measure = ("import resource, subprocess, sys\n"
+               "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+               "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-S", "-c", measure, *command], check=True, capture_output=True, text=True, timeout=150)
+    return int(done.stdout) / 1024

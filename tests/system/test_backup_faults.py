@@ -421,15 +421,6 @@ def test_unreadable_file_fails(t):
     t.equal(archives(t), [])
 
 
-def peak(command):
-    """The peak memory of a command in MiB; started by a small process, whose own size would count otherwise."""
-    measure = ("import resource, subprocess, sys\n"
-               "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
-               "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
-    done = subprocess.run([sys.executable, "-S", "-c", measure, *command], check=True, capture_output=True, text=True, timeout=150)
-    return int(done.stdout) / 1024
-
-
 def test_memory_is_flat(t):
     if civitest.SAN:
         raise civitest.Skip("the sanitizers need memory of their own")
@@ -442,8 +433,8 @@ def test_memory_is_flat(t):
             for i in range(megabytes // 4):
                 f.write(os.urandom(2_000_000) + bytes(range(250)) * 8000)
         for kind in ("default", "fast", "zstd"):
-            found[megabytes, kind] = peak([BACKUP, "create", "--config", config, "--compression", kind, "--threads", "2"])
-        found[megabytes, "verify"] = max(peak([BACKUP, "verify", t.path("archives", n)]) for n in finals(t))
+            found[megabytes, kind] = backupdata.peak([BACKUP, "create", "--config", config, "--compression", kind, "--threads", "2"])
+        found[megabytes, "verify"] = max(backupdata.peak([BACKUP, "verify", t.path("archives", n)]) for n in finals(t))
         for n in finals(t):
             os.remove(t.path("archives", n))
     print("peak MB", {f"{m} {k}": round(v, 1) for (m, k), v in found.items()})

@@ -121,6 +121,22 @@ def test_a_database_goes_to_s3_encrypted_and_is_drilled_from_there(t):
     t.equal([d for d, in server.sql("SHOW DATABASES") if d.startswith("drill")], [])
 
 
+def test_memory_is_a_constant(t):
+    """With TLS, and both parts that are held: the first, which goes last, and the one on its way."""
+    if civitest.SAN:
+        raise civitest.Skip("the sanitizers need memory of their own")
+    where = places.S3(t, tls=tls.Authority(t.path("ca")))
+    server = mariadb.Server(t)
+    backupdata.databases(server)
+    backupdata.account(server)
+    folder = noise(t, 40)
+    c = backupdata.config(t, server, files=[folder], **{**where.config, "destination": where.destination})
+    found = {kind: backupdata.peak([BACKUP, "create", "--config", c, "--compression", kind, "--threads", "2"]) for kind in ("default", "fast")}
+    print("peak MB", found)
+    for kind, value in found.items():
+        assert value <= 32, f"{kind}: {found}"
+
+
 def test_prune_removes_old_archives(t):
     where = place(t)
     c = config(t, where, noise(t), keep_last="1")
