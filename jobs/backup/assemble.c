@@ -17,7 +17,7 @@
 #include <sysexits.h>
 
 enum {
-    THREADS = 3, // of compression, unless told otherwise: more need more than 32 MB of memory
+    THREADS = 3, // of compression, unless told otherwise: no kind then takes more than 32 MB
     PIECE_BYTES = 2 << 20, // of the dump where its header cannot be patched
     // The most that data is known to shrink: less space than this will obviously not do.
     LEAST_SHARE = 30,

@@ -101,9 +101,7 @@ void codec_free(struct codec *c) {
 // less all threads wait for one, and the less memory they take. But each begins without a history,
 // which costs libdeflate and zstd more.
 size_t codec_block_bytes(enum compression kind) {
-    return kind == COMPRESS_FAST || kind == COMPRESS_NONE ? CODEC_BLOCK / 4
-           : kind == COMPRESS_DEFAULT                     ? CODEC_BLOCK / 2
-                                                          : CODEC_BLOCK;
+    return kind == COMPRESS_FAST || kind == COMPRESS_NONE ? CODEC_BLOCK / 2 : CODEC_BLOCK;
 }
 
 size_t codec_bound(enum compression kind, size_t len) {

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 enum {
-    CODEC_BLOCK = 1 << 20, // bytes of a block at most
-    CODEC_HEAD_MAX = 64,   // bytes that codec_begin adds to the head
+    CODEC_BLOCK = 512 << 10, // bytes of a block at most
+    CODEC_HEAD_MAX = 64,     // bytes that codec_begin adds to the head
     CODEC_TAIL_MAX = 16,
 };
 

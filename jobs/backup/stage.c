@@ -193,9 +193,9 @@ int stage_flush(struct stage *g, struct err *e) {
 }
 
 static bool make_slots(struct stage *g) {
-    g->block = g->store->holds ? CODEC_BLOCK / 4 : codec_block_bytes(g->kind);
+    g->block = g->store->holds ? CODEC_BLOCK / 2 : codec_block_bytes(g->kind);
     // One being filled, one being written; of small blocks more for the same memory.
-    g->nslots = g->threads + 2 + (g->store->holds ? 0 : (int)(CODEC_BLOCK / g->block));
+    g->nslots = g->threads + 2 + (g->store->holds ? 0 : 2 * (int)(CODEC_BLOCK / g->block));
     g->out_cap = codec_bound(g->kind, g->block);
     g->slots = calloc(g->nslots, sizeof *g->slots);
     for (int i = 0; g->slots && i < g->nslots; i++) {

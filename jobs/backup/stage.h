@@ -1,6 +1,6 @@
 // The compression stage: bytes in, an archive in a store out. Blocks are compressed by several
-// threads and written, in order, by one more. Memory: (threads + 3) blocks in and out, whatever
-// the size of the archive.
+// threads and written, in order, by one more. Memory: a few blocks more than threads, in and out,
+// whatever the size of the archive.
 #ifndef BACKUP_STAGE_H
 #define BACKUP_STAGE_H
 
