@@ -68,8 +68,6 @@ static void print_path(const char *path) {
 
 static int print_entry(void *arg, json_t *x) {
     const struct listing_options *l = arg;
-    if (l->manifest)
-        return 1;
     if (l->json) {
         print_json(x, JSON_COMPACT);
         return 0;
@@ -105,7 +103,7 @@ static int list_entries(const struct options *o, struct listing_options *l, stru
     char *name;
     if (store_open_archive(o, l->archive, &s, &name, e) < 0)
         return -1;
-    int rc = reader_list(s, name, print_entry, l, &r, e);
+    int rc = reader_list(s, name, l->manifest ? NULL : print_entry, l, &r, e);
     if (rc == 0) {
         if (l->manifest)
             print_json(r.manifest, JSON_INDENT(2));

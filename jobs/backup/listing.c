@@ -6,8 +6,8 @@
 #include <sysexits.h>
 
 int listing_new(struct listing *l, struct err *e) {
-    *l = (struct listing){.warnings = json_array()};
-    return l->warnings ? 0 : err_set(e, EX_OSERR, "out of memory");
+    *l = (struct listing){.warnings = json_array(), .offsets = json_array()};
+    return l->warnings && l->offsets ? 0 : err_set(e, EX_OSERR, "out of memory");
 }
 
 static int write_text(struct tar *t, const char *name, json_t *head, struct listing *l,
@@ -26,6 +26,10 @@ static int write_text(struct tar *t, const char *name, json_t *head, struct list
 
 static int write_part(struct listing *l, struct tar *t, struct err *e) {
     char name[64];
+    uint64_t offset;
+    if (tar_mark(t, &offset, e) < 0)
+        return -1;
+    json_array_append_new(l->offsets, json_integer((json_int_t)offset));
     snprintf(name, sizeof name, "%s%05d.json", MANIFEST_PART, l->parts++);
     json_t *head = json_pack("{s:i}", "part", l->parts);
     int rc = write_text(t, name, head, l, clock_wall_ms(), e);
@@ -56,11 +60,14 @@ int listing_write(struct listing *l, struct tar *t, json_t *head, int64_t now_ms
     json_object_set_new(head, "warning_count", json_integer(l->nwarnings));
     json_object_set(head, "warnings", l->warnings);
     json_object_set_new(head, "parts", json_integer(l->parts));
+    if (l->parts)
+        json_object_set(head, MANIFEST_OFFSETS, l->offsets);
     return write_text(t, MANIFEST_NAME, head, l, now_ms, e);
 }
 
 void listing_free(struct listing *l) {
     buf_free(&l->entries);
     json_decref(l->warnings);
-    l->warnings = NULL;
+    json_decref(l->offsets);
+    l->warnings = l->offsets = NULL;
 }

@@ -14,6 +14,7 @@ struct listing {
     struct buf entries;
     int64_t count; // of all parts
     int parts;
+    json_t *offsets;  // of the parts in the archive
     json_t *warnings; // [{"path", "what"}], at most LISTING_WARNINGS
     int64_t nwarnings;
 };

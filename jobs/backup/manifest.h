@@ -30,10 +30,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MANIFEST_NAME "MANIFEST.json"
-#define MANIFEST_PART ".MANIFEST."   // then five digits and .json
-#define DUMP_NAME     "database.sql" // pieces: database.sql.00000 …
-#define FILES_PREFIX  "files/"
+#define MANIFEST_NAME    "MANIFEST.json"
+#define MANIFEST_PART    ".MANIFEST."   // then five digits and .json
+#define MANIFEST_OFFSETS "part_offsets" // where each part's block begins in the archive
+#define DUMP_NAME        "database.sql" // pieces: database.sql.00000 …
+#define FILES_PREFIX     "files/"
 
 enum {
     MANIFEST_PART_BYTES = 2 << 20, // longer lists begin a new part

@@ -52,10 +52,6 @@ static int newest_first(const void *a, const void *b) {
     return x->time == y->time ? strcmp(y->name, x->name) : x->time < y->time ? 1 : -1;
 }
 
-static int skip(void *arg, json_t *entry) {
-    return 1;
-}
-
 // When an archive was made (seconds since the epoch), by its manifest; -1: it does not open. One
 // that cannot be decrypted here is believed.
 static int64_t made(const struct options *o, struct store *s, const struct found *f) {
@@ -64,7 +60,7 @@ static int64_t made(const struct options *o, struct store *s, const struct found
         return f->time;
     struct err e = {0};
     struct reader_result r = {0};
-    if (reader_list(s, f->name, skip, NULL, &r, &e) < 0)
+    if (reader_list(s, f->name, NULL, NULL, &r, &e) < 0)
         return -1;
     const char *started = json_string_value(json_object_get(r.manifest, "started"));
     int64_t t = started ? remote_time(started) / 1000 : f->time;

@@ -245,7 +245,7 @@ static int read_all(struct reading *r, struct err *e) {
             return broken(r, e);
         if (on_entry(r, n, e) < 0)
             return -1;
-        if (r->only_manifest && r->result.manifest)
+        if (r->only_manifest && (r->result.manifest || r->check.parts))
             return 0;
     }
     if (r->failure.code)
@@ -304,14 +304,61 @@ int reader_run(struct store *s, const char *name, const struct reader_calls *cal
     return run(&r, s, name, INFLOW_AUTO, 0, ret, e);
 }
 
+// Who listens, in several readings until it has had enough.
+struct listener {
+    int (*each)(void *arg, json_t *entry);
+    void *arg;
+    int stopped;
+};
+
+static int hear(void *arg, json_t *entry) {
+    struct listener *l = arg;
+    l->stopped = l->stopped ? l->stopped : l->each(l->arg, entry);
+    return l->stopped;
+}
+
+// One manifest, or one part, that begins at the offset.
+static int list_from(struct store *s, const char *name, enum inflow_kind kind, uint64_t offset,
+                     struct listener *l, struct reader_result *ret, struct err *e) {
+    struct reading r = {.only_manifest = true};
+    if (l && l->each)
+        r.check = (struct check){.each = hear, .arg = l};
+    return run(&r, s, name, kind, offset, ret, e);
+}
+
+// The earlier parts, as the manifest says where they are.
+static int list_parts(struct store *s, const char *name, enum inflow_kind kind, json_t *manifest,
+                      struct listener *l, struct err *e) {
+    size_t i;
+    json_t *offset, *offsets = json_object_get(manifest, MANIFEST_OFFSETS);
+    if ((json_int_t)json_array_size(offsets) !=
+        json_integer_value(json_object_get(manifest, "parts")))
+        return err_set(e, EX_DATAERR,
+                       "%s: is damaged: its manifest does not say where its parts are", name);
+    json_array_foreach(offsets, i, offset) {
+        json_int_t at = json_integer_value(offset);
+        if (l->stopped || list_from(s, name, kind, (uint64_t)at, l, NULL, e) < 0)
+            return l->stopped ? 0 : -1;
+    }
+    return 0;
+}
+
 int reader_list(struct store *s, const char *name, int (*each)(void *arg, json_t *entry), void *arg,
                 struct reader_result *ret, struct err *e) {
-    struct reading r = {.check = {.each = each, .arg = arg}};
-    uint64_t offset = 0;
-    enum inflow_kind kind = INFLOW_AUTO;
-    if (s->can_seek && tail_find(s, name, &kind, &offset) == 0)
-        r.only_manifest = true;
-    return run(&r, s, name, kind, offset, ret, e);
+    struct listener l = {each, arg, 0};
+    struct reader_result last = {0};
+    struct tail t;
+    if (!s->can_seek || tail_find(s, name, &t) < 0) {
+        struct reading r = {.check = {.each = each, .arg = arg}};
+        return run(&r, s, name, INFLOW_AUTO, 0, ret, e);
+    }
+    if (t.alone || !each)
+        return list_from(s, name, t.kind, t.offset, &l, ret, e);
+    int rc = list_from(s, name, t.kind, t.offset, NULL, &last, e);
+    if (rc == 0)
+        rc = list_parts(s, name, t.kind, last.manifest, &l, e);
+    reader_result_free(&last);
+    return rc < 0 ? -1 : list_from(s, name, t.kind, t.offset, &l, ret, e);
 }
 
 void reader_result_free(struct reader_result *r) {

@@ -59,7 +59,8 @@ int reader_run(struct store *s, const char *name, const struct reader_calls *cal
 
 // The entry listing without reading the whole archive, from the manifest at its end, where the
 // store can seek and the archive allows it; else as reader_run. each() gets one JSON object per
-// entry {"path","type","size","sha256","link"…}; anything but 0 ends it.
+// entry {"path","type","size","sha256","link"…}; anything but 0 ends it. NULL: ret is all that is
+// wanted.
 int reader_list(struct store *s, const char *name, int (*each)(void *arg, struct json_t *entry),
                 void *arg, struct reader_result *ret, struct err *e);
 

@@ -192,6 +192,16 @@ int stage_flush(struct stage *g, struct err *e) {
     return slot_of(g, g->filled)->len ? hand_over(g, e) : 0;
 }
 
+int stage_mark(struct stage *g, uint64_t *ret_offset, struct err *e) {
+    if (stage_flush(g, e) < 0)
+        return -1;
+    pthread_mutex_lock(&g->mutex);
+    int rc = wait_freed(g, true, e);
+    pthread_mutex_unlock(&g->mutex);
+    *ret_offset = g->out_bytes;
+    return rc;
+}
+
 static bool make_slots(struct stage *g) {
     g->block = g->store->holds ? CODEC_BLOCK / 2 : codec_block_bytes(g->kind);
     // One being filled, one being written; of small blocks more for the same memory.

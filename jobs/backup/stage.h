@@ -25,6 +25,8 @@ int stage_write(struct stage *g, const void *data, size_t len, struct err *e);
 
 // The next byte begins a new block: a reader can start there.
 int stage_flush(struct stage *g, struct err *e);
+// The same, and where that block begins in the archive. Waits until all before it is written.
+int stage_mark(struct stage *g, uint64_t *ret_offset, struct err *e);
 
 // Compresses and writes all, rewrites the head (head_len bytes; NULL without one), ends the
 // threads. The store's commit() is the caller's.

@@ -24,12 +24,16 @@ static int read_at(struct store *s, const char *name, uint64_t offset, void *dat
     return n == len ? 0 : -1;
 }
 
-// Whether a tar stream begins here with the only manifest of an archive.
-static int is_manifest(const char *tar, size_t len) {
-    static const char alone[] = "\"parts\": 0,";
-    return len > TAR_HEADER && strcmp(tar, MANIFEST_NAME) == 0 &&
-           memcmp(tar + 257, "ustar", 5) == 0 &&
-           memmem(tar + TAR_HEADER, len - TAR_HEADER, alone, sizeof alone - 1);
+static bool holds(const char *text, size_t len, const char *what) {
+    return memmem(text, len, what, strlen(what)) != NULL;
+}
+
+// Whether a tar stream begins here with the manifest of an archive, and its parts can be found.
+static bool is_manifest(const char *tar, size_t len, bool *ret_alone) {
+    if (len <= TAR_HEADER || strcmp(tar, MANIFEST_NAME) != 0 || memcmp(tar + 257, "ustar", 5) != 0)
+        return false;
+    *ret_alone = holds(tar + TAR_HEADER, len - TAR_HEADER, "\"parts\": 0,");
+    return *ret_alone || holds(tar + TAR_HEADER, len - TAR_HEADER, "\"" MANIFEST_OFFSETS "\": [");
 }
 
 // Where the next piece that may be the manifest's begins, at or after p; NULL: none.
@@ -42,7 +46,7 @@ static const char *next_start(enum inflow_kind kind, const char *p, const char *
     return mark ? mark + 4 : NULL;
 }
 
-static const char *search(enum inflow_kind kind, const char *data, size_t len) {
+static const char *search(enum inflow_kind kind, const char *data, size_t len, bool *ret_alone) {
     enum {
         HEAD = 64 << 10 // the manifest's head: options, databases, roots, warnings
     };
@@ -54,7 +58,7 @@ static const char *search(enum inflow_kind kind, const char *data, size_t len) {
             memcpy(out, p, (size_t)n);
         else
             n = inflow_peek(kind, p, end - p, out, HEAD);
-        if (n > 0 && is_manifest(out, (size_t)n))
+        if (n > 0 && is_manifest(out, (size_t)n, ret_alone))
             return p;
         if (kind != INFLOW_DEFLATE)
             p++;
@@ -62,7 +66,7 @@ static const char *search(enum inflow_kind kind, const char *data, size_t len) {
     return NULL;
 }
 
-int tail_find(struct store *s, const char *name, enum inflow_kind *ret_kind, uint64_t *ret_offset) {
+int tail_find(struct store *s, const char *name, struct tail *ret) {
     int64_t size;
     unsigned char magic[4];
     if (s->ops->open(s, name, 0, &size, NULL) < 0)
@@ -81,10 +85,10 @@ int tail_find(struct store *s, const char *name, enum inflow_kind *ret_kind, uin
         autofree char *data = malloc((size_t)look);
         if (!data || read_at(s, name, (uint64_t)(size - look), data, (size_t)look) < 0)
             return -1;
-        const char *found = search(kind, data, (size_t)look);
+        const char *found = search(kind, data, (size_t)look, &ret->alone);
         if (found) {
-            *ret_kind = kind;
-            *ret_offset = (uint64_t)(size - look + (found - data));
+            ret->kind = kind;
+            ret->offset = (uint64_t)(size - look + (found - data));
             return 0;
         }
         if (look == size)

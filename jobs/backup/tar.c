@@ -182,6 +182,10 @@ int tar_memory(struct tar *t, const char *path, const struct tar_text *pieces, i
     return tar_end(t, ret_sha256, e);
 }
 
+int tar_mark(struct tar *t, uint64_t *ret_offset, struct err *e) {
+    return stage_mark(t->stage, ret_offset, e); // libarchive holds nothing back
+}
+
 int tar_close(struct tar *t, struct err *e) {
     return archive_write_close(t->out) != ARCHIVE_OK ? failed(t, "tar", e) : 0;
 }

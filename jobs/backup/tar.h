@@ -46,6 +46,9 @@ struct tar_text {
 int tar_memory(struct tar *t, const char *path, const struct tar_text *pieces, int64_t mtime_ms,
                char ret_sha256[TAR_SHA_TEXT], struct err *e);
 
+// The next entry begins a block of the stage; where.
+int tar_mark(struct tar *t, uint64_t *ret_offset, struct err *e);
+
 // The end of the archive.
 int tar_close(struct tar *t, struct err *e);
 
