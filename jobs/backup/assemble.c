@@ -63,6 +63,7 @@ static int check_space(const struct assembly *a, struct store *s, struct err *e)
 
 struct measuring {
     const struct options *o;
+    atomic_bool enough; // nobody wants to know any more
     struct tree_counts counts;
     struct err failure;
 };
@@ -70,7 +71,7 @@ struct measuring {
 static void *measure_trees(void *arg) {
     struct measuring *m = arg;
     for (const struct root *r = m->o->roots; r->name; r++)
-        if (tree_measure(r, m->o->exclude, &m->counts, &m->failure) < 0)
+        if (tree_measure(r, m->o->exclude, &m->enough, &m->counts, &m->failure) < 0)
             break;
     return NULL;
 }
@@ -97,6 +98,7 @@ int assembly_prepare(struct assembly *a, struct store *s, struct err *e) {
     bool apart = pthread_create(&thread, NULL, measure_trees, &m) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     int rc = prepare_dump(a, e);
+    m.enough = rc < 0; // an error is told at once, however large the trees
     if (apart)
         pthread_join(thread, NULL);
     else

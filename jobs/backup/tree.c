@@ -320,14 +320,14 @@ int tree_walk(struct tree *w, const struct root *root, struct tree_counts *count
 
 // What cannot be read here is told when it matters.
 static void measure(int dir, struct buf *path, char *const *exclude, struct tree_counts *counts,
-                    int depth) {
+                    int depth, const atomic_bool *enough) {
     DIR *list = fdopendir(dir);
     if (!list) {
         close(dir);
         return;
     }
     size_t len = path->len;
-    for (struct dirent *x; (x = readdir(list)) && !path->failed;) {
+    for (struct dirent *x; (x = readdir(list)) && !path->failed && !*enough;) {
         struct stat st;
         if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
             continue;
@@ -342,7 +342,7 @@ static void measure(int dir, struct buf *path, char *const *exclude, struct tree
                     ? openat(dir, x->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                     : -1;
             if (below >= 0)
-                measure(below, path, exclude, counts, depth + 1);
+                measure(below, path, exclude, counts, depth + 1, enough);
         }
         path->len = len;
         if (path->data)
@@ -351,13 +351,13 @@ static void measure(int dir, struct buf *path, char *const *exclude, struct tree
     closedir(list);
 }
 
-int tree_measure(const struct root *root, char *const *exclude, struct tree_counts *counts,
-                 struct err *e) {
+int tree_measure(const struct root *root, char *const *exclude, const atomic_bool *enough,
+                 struct tree_counts *counts, struct err *e) {
     autobuf struct buf path = {0};
     int fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "%s", root->path);
     buf_str(&path, root->name);
-    measure(fd, &path, exclude, counts, 0);
+    measure(fd, &path, exclude, counts, 0, enough);
     return 0;
 }

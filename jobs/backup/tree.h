@@ -7,6 +7,7 @@
 #include "backup/options.h"
 #include "backup/tar.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct tree_counts {
@@ -34,9 +35,9 @@ struct tree *tree_new(struct tar *t, char *const *exclude, const struct tree_cal
 int tree_walk(struct tree *w, const struct root *root, struct tree_counts *counts, struct err *e);
 
 // Adds up what a root holds (without excludes' subtrees): entries and bytes, for the space check
-// and the progress bar.
-int tree_measure(const struct root *root, char *const *exclude, struct tree_counts *counts,
-                 struct err *e);
+// and the progress bar. Once *enough is true it ends with what it has.
+int tree_measure(const struct root *root, char *const *exclude, const atomic_bool *enough,
+                 struct tree_counts *counts, struct err *e);
 
 // Whether a glob of the list fits. path is "NAME/below/it". A glob with a slash is matched with
 // the whole path ('*' also fits slashes), one without with the last component.
